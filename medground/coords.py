@@ -1,0 +1,90 @@
+"""Coordinate spaces, and the table of which model family speaks which.
+
+Every space here is the same picture under another ruler: its left edge is 0 and its right edge is ``width``; its top
+edge is 0 and its bottom edge is ``height``. Edges, not pixel centres, so a box around the whole picture is
+``[0, 0, width, height]`` in each of them and conversion is a plain ratio, exact both ways up to rounding.
+A space also says in which order its numbers are *written* (``xy`` or ``yx``); in memory the order is always x, y.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["Order", "Space", "convert"]
+
+Order = Literal["xy", "yx"]
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """A ruler laid over one picture.
+
+    Parameters
+    ----------
+    name : str
+        What the ruler is called, such as ``"pixels"``, ``"resized pixels"``, ``"0-1"`` or ``"0-1000"``.
+    width, height : float
+        The coordinate of the right and of the bottom edge; both above 0.
+    order : {"xy", "yx"}
+        The order in which a model writes the numbers of a point or a box.
+
+    Examples
+    --------
+    >>> source = Space.pixels(640, 480)
+    >>> convert([320, 120], source, Space.norm1000())
+    (500.0, 250.0)
+    """
+
+    name: str
+    width: float
+    height: float
+    order: Order = "xy"
+
+    def __post_init__(self) -> None:
+        if not (0 < self.width < 1e9 and 0 < self.height < 1e9):
+            raise ValueError(f"a coordinate space needs a positive, finite size, not {self.width} x {self.height}")
+        if self.order not in ("xy", "yx"):
+            raise ValueError(f"order must be 'xy' or 'yx', not {self.order!r}")
+
+    @classmethod
+    def pixels(cls, width: float, height: float) -> Space:
+        """Pixels of the source image, the space of every result that leaves medground."""
+        return cls("pixels", width, height)
+
+    @classmethod
+    def resized(cls, width: float, height: float) -> Space:
+        """Pixels of the resized image that the model was shown (Qwen2.5-VL)."""
+        return cls("resized pixels", width, height)
+
+    @classmethod
+    def unit(cls) -> Space:
+        """Fractions of the picture, 0 to 1."""
+        return cls("0-1", 1.0, 1.0)
+
+    @classmethod
+    def norm1000(cls, order: Order = "xy") -> Space:
+        """Thousandths of the picture, 0 to 1000 (Qwen2-VL, Qwen3-VL, InternVL, nano; Gemini writes yx)."""
+        return cls("0-1000", 1000.0, 1000.0, order)
+
+
+def convert(values: Sequence[float], source: Space, target: Space) -> tuple[float, ...]:
+    """Convert alternating x, y values between two spaces of the same picture.
+
+    Parameters
+    ----------
+    values : sequence of float, even length
+        ``x, y, x, y, ...`` in `source`; a box is ``x1, y1, x2, y2``.
+    source, target : Space
+        Spaces of the same picture. Their ``order`` plays no part: it is about text, and values here are x, y.
+
+    Returns
+    -------
+    tuple of float
+        The same places in `target`.
+    """
+    if len(values) % 2:
+        raise ValueError(f"x, y values come in pairs; {len(values)} is odd")
+    ratio = (target.width / source.width, target.height / source.height)
+    return tuple(float(value) * ratio[index % 2] for index, value in enumerate(values))

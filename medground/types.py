@@ -1,0 +1,301 @@
+"""The value types that cross every border: frozen, valid once constructed, and typed by coordinate space."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from medground.coords import Space, convert
+
+__all__ = ["Box", "Grounding", "Mask", "Point", "Result", "Sample"]
+
+Mask = npt.NDArray[np.bool_]
+"""A boolean array of shape (height, width), True on the target."""
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A place in a picture.
+
+    Parameters
+    ----------
+    x, y : float
+        Finite; the origin is the top left corner of the picture.
+    space : Space
+        The ruler that x and y are read on.
+    """
+
+    x: float
+    y: float
+    space: Space
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.x) and math.isfinite(self.y)):
+            raise ValueError(f"a point needs finite coordinates, not ({self.x}, {self.y})")
+
+    def to(self, space: Space) -> Point:
+        """Return the same place in another space of the same picture."""
+        x, y = convert((self.x, self.y), self.space, space)
+        return Point(x, y, space)
+
+    def clipped(self) -> Point:
+        """Return the nearest place inside the picture."""
+        return Point(min(max(self.x, 0.0), self.space.width), min(max(self.y, 0.0), self.space.height), self.space)
+
+    @property
+    def xy(self) -> tuple[float, float]:
+        """``(x, y)``."""
+        return (self.x, self.y)
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """An axis-aligned box, edges (not pixel centres), XYXY.
+
+    Parameters
+    ----------
+    x1, y1, x2, y2 : float
+        Finite, ``x1 < x2`` and ``y1 < y2``. May reach outside the picture; see `clipped`.
+    space : Space
+        The ruler that the numbers are read on.
+
+    Examples
+    --------
+    >>> box = Box(64, 48, 320, 240, Space.pixels(640, 480))
+    >>> box.to(Space.norm1000()).xyxy
+    (100.0, 100.0, 500.0, 500.0)
+    """
+
+    x1: float
+    y1: float
+    x2: float
+    y2: float
+    space: Space
+
+    def __post_init__(self) -> None:
+        if not all(math.isfinite(value) for value in self.xyxy):
+            raise ValueError(f"a box needs finite coordinates, not {list(self.xyxy)}")
+        if not (self.x1 < self.x2 and self.y1 < self.y2):
+            raise ValueError(f"a box needs x1 < x2 and y1 < y2, not {list(self.xyxy)}")
+
+    @property
+    def xyxy(self) -> tuple[float, float, float, float]:
+        """``(x1, y1, x2, y2)``."""
+        return (self.x1, self.y1, self.x2, self.y2)
+
+    @property
+    def width(self) -> float:
+        """Width in the box's own space."""
+        return self.x2 - self.x1
+
+    @property
+    def height(self) -> float:
+        """Height in the box's own space."""
+        return self.y2 - self.y1
+
+    @property
+    def area(self) -> float:
+        """Area in the box's own space."""
+        return self.width * self.height
+
+    def to(self, space: Space) -> Box:
+        """Return the same box in another space of the same picture."""
+        return Box(*convert(self.xyxy, self.space, space), space=space)
+
+    def clipped(self) -> Box:
+        """Return the part of the box that lies inside the picture; raises ValueError when none does."""
+        return Box(
+            min(max(self.x1, 0.0), self.space.width),
+            min(max(self.y1, 0.0), self.space.height),
+            min(max(self.x2, 0.0), self.space.width),
+            min(max(self.y2, 0.0), self.space.height),
+            self.space,
+        )
+
+    def contains(self, point: Point) -> bool:
+        """Whether `point`, given in any space of the same picture, lies in the box, edges included."""
+        here = point.to(self.space)
+        return self.x1 <= here.x <= self.x2 and self.y1 <= here.y <= self.y2
+
+    def iou(self, other: Box) -> float:
+        """Intersection over union with a box in any space of the same picture; 0 to 1.
+
+        Examples
+        --------
+        >>> space = Space.pixels(100, 100)
+        >>> Box(0, 0, 10, 10, space).iou(Box(0, 0, 10, 20, space))
+        0.5
+        """
+        there = other.to(self.space)
+        across = min(self.x2, there.x2) - max(self.x1, there.x1)
+        down = min(self.y2, there.y2) - max(self.y1, there.y1)
+        if across <= 0 or down <= 0:
+            return 0.0
+        shared = across * down
+        return shared / (self.area + there.area - shared)
+
+
+@dataclass(frozen=True, slots=True)
+class Grounding:
+    """What a reasoner said, read: the only thing that crosses from text to everything downstream.
+
+    Parameters
+    ----------
+    reasoning : str
+        The text of the ``<think>`` block; empty in direct mode.
+    boxes : tuple of Box
+        Zero, one, or (for questions about several regions) more, all in `space`.
+    points : tuple of Point
+        Zero or two key points, all in `space`.
+    answer : str or None
+        A worded answer, for visual question answering.
+    absent : bool
+        Whether the reasoner said that the target isn't in the image; then there are no boxes and no points.
+    space : Space
+        The coordinate space of boxes and points.
+    repairs : tuple of str
+        What tolerant reading had to mend, in words; empty for a completion that reads strictly.
+    """
+
+    reasoning: str
+    boxes: tuple[Box, ...]
+    points: tuple[Point, ...]
+    space: Space
+    answer: str | None = None
+    absent: bool = False
+    repairs: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if any(part.space != self.space for part in (*self.boxes, *self.points)):
+            raise ValueError("boxes and points of a grounding must be in the grounding's own space")
+        if self.absent and (self.boxes or self.points):
+            raise ValueError("an absent target has neither boxes nor points")
+
+    @property
+    def box(self) -> Box | None:
+        """The first box, or None."""
+        return self.boxes[0] if self.boxes else None
+
+    def to(self, space: Space) -> Grounding:
+        """Return the same grounding in another space of the same picture."""
+        return Grounding(
+            reasoning=self.reasoning,
+            boxes=tuple(box.to(space) for box in self.boxes),
+            points=tuple(point.to(space) for point in self.points),
+            space=space,
+            answer=self.answer,
+            absent=self.absent,
+            repairs=self.repairs,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One question about one image, with its truth in source pixels.
+
+    Parameters
+    ----------
+    id : str
+        Unique in its data set.
+    image : str
+        Path of the image.
+    question : str
+        The implicit question.
+    box : Box
+        The true box.
+    points : tuple of Point
+        The two true key points.
+    reasoning : str
+        A true reasoning trace, or empty.
+    mask : str or None
+        Path of the mask image, or None.
+    meta : dict
+        Category, modality, source, licence, patient group, split.
+    """
+
+    id: str
+    image: str
+    question: str
+    box: Box
+    points: tuple[Point, ...]
+    reasoning: str = ""
+    mask: str | None = None
+    meta: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The answer to one question about one image, in source pixels.
+
+    Parameters
+    ----------
+    grounding : Grounding
+        In the space of source pixels.
+    mask : Mask or None
+        Boolean (height, width), or None when the target is absent or no location could be read.
+    reasoner, segmenter : str
+        Names of the models that answered.
+    notes : tuple of str
+        What a user should know: prompts that the segmenter couldn't use, repairs made while reading.
+    seconds : dict of str to float
+        Time spent in each stage: ``reason``, ``encode``, ``mask``.
+    """
+
+    grounding: Grounding
+    mask: Mask | None
+    reasoner: str
+    segmenter: str
+    notes: tuple[str, ...] = ()
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        space = self.grounding.space
+        if space != Space.pixels(space.width, space.height):
+            raise ValueError(f"a result is in source pixels, not in {space.name}")
+        if self.mask is not None and self.mask.shape != (space.height, space.width):
+            raise ValueError(f"the mask's shape {self.mask.shape} isn't the image's {(space.height, space.width)}")
+
+    @property
+    def reasoning(self) -> str:
+        """The reasoning text."""
+        return self.grounding.reasoning
+
+    @property
+    def box(self) -> Box | None:
+        """The first box in source pixels, or None."""
+        return self.grounding.box
+
+    @property
+    def points(self) -> tuple[Point, ...]:
+        """The key points in source pixels."""
+        return self.grounding.points
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the machine-readable form that ``medground ground --json`` prints.
+
+        Returns
+        -------
+        dict
+            ``reasoning``, ``bbox`` [x1, y1, x2, y2] or None, ``points`` [[x, y], [x, y]], ``mask`` (COCO RLE with
+            ``size`` [height, width] and ``counts``) or None, ``absent``, ``width``, ``height``, ``reasoner``,
+            ``segmenter``, ``coordinates`` ("source pixels"), ``notes``. Coordinates are rounded to 2 places.
+        """
+        from medground.masks import encode_rle
+
+        return {
+            "reasoning": self.reasoning,
+            "bbox": None if self.box is None else [round(value, 2) for value in self.box.xyxy],
+            "points": [[round(point.x, 2), round(point.y, 2)] for point in self.points],
+            "mask": None if self.mask is None else encode_rle(self.mask),
+            "absent": self.grounding.absent,
+            "width": int(self.grounding.space.width),
+            "height": int(self.grounding.space.height),
+            "reasoner": self.reasoner,
+            "segmenter": self.segmenter,
+            "coordinates": "source pixels",
+            "notes": list(self.notes),
+        }
