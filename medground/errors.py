@@ -6,7 +6,16 @@ always means a fault of ours.
 
 from __future__ import annotations
 
-__all__ = ["ConfigError", "ImageError", "MedgroundError", "MissingExtraError", "ReasonerError", "SegmenterError", "TruthError"]
+__all__ = [
+    "ConfigError",
+    "ImageError",
+    "MedgroundError",
+    "MissingExtraError",
+    "ParseError",
+    "ReasonerError",
+    "SegmenterError",
+    "TruthError",
+]
 
 
 class MedgroundError(Exception):
@@ -23,6 +32,10 @@ class ReasonerError(MedgroundError):
 
 class SegmenterError(MedgroundError):
     """A segmenter that can't be loaded, or that was asked with prompts that it doesn't know."""
+
+
+class ParseError(MedgroundError):
+    """A completion in which no grounding can be read; says what is missing."""
 
 
 class TruthError(MedgroundError):
