@@ -86,5 +86,6 @@ def convert(values: Sequence[float], source: Space, target: Space) -> tuple[floa
     """
     if len(values) % 2:
         raise ValueError(f"x, y values come in pairs; {len(values)} is odd")
-    ratio = (target.width / source.width, target.height / source.height)
-    return tuple(float(value) * ratio[index % 2] for index, value in enumerate(values))
+    # Multiply before dividing: whole numbers then stay whole (120 of 480 is 250 of 1000, not 250.00000000000003).
+    extents = ((target.width, source.width), (target.height, source.height))
+    return tuple(float(value) * extents[index % 2][0] / extents[index % 2][1] for index, value in enumerate(values))

@@ -121,7 +121,7 @@ def encode_rle(mask: Mask) -> dict[str, Any]:
     Examples
     --------
     >>> encode_rle(np.eye(3, dtype=bool))
-    {'size': [3, 3], 'counts': '01310002'}
+    {'size': [3, 3], 'counts': '013000'}
     >>> bool((decode_rle(encode_rle(np.eye(3, dtype=bool))) == np.eye(3, dtype=bool)).all())
     True
     """

@@ -104,7 +104,8 @@ class Box:
 
     def to(self, space: Space) -> Box:
         """Return the same box in another space of the same picture."""
-        return Box(*convert(self.xyxy, self.space, space), space=space)
+        x1, y1, x2, y2 = convert(self.xyxy, self.space, space)
+        return Box(x1, y1, x2, y2, space)
 
     def clipped(self) -> Box:
         """Return the part of the box that lies inside the picture; raises ValueError when none does."""
@@ -170,7 +171,8 @@ class Grounding:
     repairs: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if any(part.space != self.space for part in (*self.boxes, *self.points)):
+        spaces = [box.space for box in self.boxes] + [point.space for point in self.points]
+        if any(space != self.space for space in spaces):
             raise ValueError("boxes and points of a grounding must be in the grounding's own space")
         if self.absent and (self.boxes or self.points):
             raise ValueError("an absent target has neither boxes nor points")
