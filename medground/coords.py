@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["Order", "Space", "convert"]
+__all__ = ["Order", "Space", "convert", "decimals", "layout_words", "space_words"]
 
 Order = Literal["xy", "yx"]
 
@@ -89,3 +89,43 @@ def convert(values: Sequence[float], source: Space, target: Space) -> tuple[floa
     # Multiply before dividing: whole numbers then stay whole (120 of 480 is 250 of 1000, not 250.00000000000003).
     extents = ((target.width, source.width), (target.height, source.height))
     return tuple(float(value) * extents[index % 2][0] / extents[index % 2][1] for index, value in enumerate(values))
+
+
+def decimals(space: Space) -> int:
+    """Return how many decimal places a space is written with: 0, or 4 where its whole extent is a few units."""
+    return 4 if min(space.width, space.height) <= 10 and space.name == "0-1" else 0
+
+
+def layout_words(space: Space) -> tuple[str, str]:
+    """Return how a box and a point are written in a space.
+
+    Examples
+    --------
+    >>> layout_words(Space.norm1000("yx"))
+    ('[y1, x1, y2, x2]', '[y, x]')
+    """
+    return ("[x1, y1, x2, y2]", "[x, y]") if space.order == "xy" else ("[y1, x1, y2, x2]", "[y, x]")
+
+
+def space_words(space: Space) -> str:
+    """Return a space in words, for a prompt: its ruler, its number format and its order.
+
+    Examples
+    --------
+    >>> print(space_words(Space.pixels(640, 480)))
+    Coordinates are whole pixels of the 640 x 480 image: x runs from 0 at the left edge to 640 at the right edge, \
+y from 0 at the top edge to 480 at the bottom edge. Write a box as [x1, y1, x2, y2] (left, top, right, bottom) and a \
+point as [x, y].
+    """
+    ruler = {
+        "pixels": f"whole pixels of the {space.width:.12g} x {space.height:.12g} image",
+        "resized pixels": f"whole pixels of the image as you see it, {space.width:.12g} x {space.height:.12g}",
+        "0-1": "fractions of the image with 4 decimal places",
+        "0-1000": "whole thousandths of the image",
+    }.get(space.name, "whole numbers")
+    box, point = layout_words(space)
+    sides = "left, top, right, bottom" if space.order == "xy" else "top, left, bottom, right"
+    return (
+        f"Coordinates are {ruler}: x runs from 0 at the left edge to {space.width:.12g} at the right edge, y from 0 at "
+        f"the top edge to {space.height:.12g} at the bottom edge. Write a box as {box} ({sides}) and a point as {point}."
+    )
