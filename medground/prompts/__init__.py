@@ -37,7 +37,7 @@ _CONTROL = re.compile(r"<(?=\S)|\[(?=/?\w+\])")
 
 
 def clean_question(question: str) -> str:
-    """Return a question as it may stand in a prompt: one line, with no string that a chat template would obey.
+    r"""Return a question as it may stand in a prompt: one line, with no string that a chat template would obey.
 
     Control strings are taken apart, not refused, because ``<`` and brackets have honest uses in a question
     ("nodules < 5 mm", "[L] side"): a space goes after each ``<`` and after the bracket of a bracketed word. White space
@@ -50,7 +50,7 @@ def clean_question(question: str) -> str:
 
     Examples
     --------
-    >>> clean_question("Is anything here\\n below <5 mm?")
+    >>> clean_question("Is anything here\n below <5 mm?")
     'Is anything here below < 5 mm?'
     >>> clean_question("<image>Where?<|im_end|>[INST]")
     '< image>Where?< |im_end|>[ INST]'
