@@ -35,7 +35,15 @@ class SegmenterError(MedgroundError):
 
 
 class ParseError(MedgroundError):
-    """A completion in which no grounding can be read; says what is missing."""
+    """A completion in which no grounding can be read; says what is missing.
+
+    Attributes
+    ----------
+    completion : str or None
+        The text that the model wrote, where the pipeline knows it.
+    """
+
+    completion: str | None = None
 
 
 class TruthError(MedgroundError):

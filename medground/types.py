@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from medground.coords import Space, convert
+
+if TYPE_CHECKING:
+    from medground.images import Provenance
 
 __all__ = ["Box", "Grounding", "Mask", "Point", "Result", "Sample"]
 
@@ -245,6 +248,8 @@ class Result:
         What a user should know: prompts that the segmenter couldn't use, repairs made while reading.
     seconds : dict of str to float
         Time spent in each stage: ``reason``, ``encode``, ``mask``.
+    provenance : Provenance or None
+        Where the image came from: file, frame or slice, window, spacing, source UIDs.
     """
 
     grounding: Grounding
@@ -253,6 +258,7 @@ class Result:
     segmenter: str
     notes: tuple[str, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
+    provenance: Provenance | None = None
 
     def __post_init__(self) -> None:
         space = self.grounding.space
@@ -284,7 +290,8 @@ class Result:
         dict
             ``reasoning``, ``bbox`` [x1, y1, x2, y2] or None, ``points`` [[x, y], [x, y]], ``mask`` (COCO RLE with
             ``size`` [height, width] and ``counts``) or None, ``absent``, ``width``, ``height``, ``reasoner``,
-            ``segmenter``, ``coordinates`` ("source pixels"), ``notes``. Coordinates are rounded to 2 places.
+            ``segmenter``, ``coordinates`` ("source pixels"), ``answer`` (in words, or None), ``notes``, ``source`` (what
+            is known of the image: file, slice, window, spacing, UIDs). Coordinates are rounded to 2 places.
         """
         from medground.masks import encode_rle
 
@@ -299,5 +306,11 @@ class Result:
             "reasoner": self.reasoner,
             "segmenter": self.segmenter,
             "coordinates": "source pixels",
+            "answer": self.grounding.answer,
             "notes": list(self.notes),
+            "source": {} if self.provenance is None else _known(self.provenance),
         }
+
+
+def _known(provenance: Provenance) -> dict[str, Any]:
+    return {name: value for name, value in asdict(provenance).items() if value is not None}

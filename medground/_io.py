@@ -1,0 +1,81 @@
+"""Files written whole or not at all, and digests."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from medground.errors import ConfigError
+
+__all__ = ["make_folder", "sha256", "write_bytes", "write_json", "write_text"]
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file so that a reader, or a crash at any moment, sees the old content or the new, never a part.
+
+    Raises
+    ------
+    ConfigError
+        When the file can't be written there.
+    """
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.", suffix=".part")
+    except OSError as error:
+        raise ConfigError(f"can't write {path}: {error.strerror or error}; choose another folder") from error
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        if isinstance(error, OSError):
+            raise ConfigError(f"can't write {path}: {error.strerror or error}; free it or choose another") from error
+        raise
+
+
+def write_text(path: Path, content: str) -> None:
+    """Write UTF-8 text; see `write_bytes`."""
+    write_bytes(path, content.encode("utf-8"))
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write one JSON value, indented, without NaN; see `write_bytes`."""
+    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def make_folder(path: str | Path) -> Path:
+    """Make a folder with its parents, unless it is there.
+
+    Raises
+    ------
+    ConfigError
+        When it can't be made, or a file has its name.
+    """
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"can't make the folder {folder}: {error.strerror or error}; choose another") from error
+    return folder
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's content, hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _umask() -> int:
+    # The one way to read the mask is to set it; temporary files are private, results are as readable as any file.
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
