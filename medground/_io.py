@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from medground.errors import ConfigError
 __all__ = ["make_folder", "sha256", "write_bytes", "write_json", "write_text"]
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+def write_bytes(path: Path, content: bytes | Iterable[bytes]) -> None:
     """Write a file so that a reader, or a crash at any moment, sees the old content or the new, never a part.
 
     Raises
@@ -29,7 +30,7 @@ def write_bytes(path: Path, content: bytes) -> None:
         raise ConfigError(f"can't write {path}: {error.strerror or error}; choose another folder") from error
     try:
         with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
+            stream.writelines([content] if isinstance(content, bytes) else content)
             stream.flush()
             os.fsync(stream.fileno())
         os.chmod(temporary, 0o666 & ~_umask())

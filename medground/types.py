@@ -290,8 +290,8 @@ class Result:
         dict
             ``reasoning``, ``bbox`` [x1, y1, x2, y2] or None, ``points`` [[x, y], [x, y]], ``mask`` (COCO RLE with
             ``size`` [height, width] and ``counts``) or None, ``absent``, ``width``, ``height``, ``reasoner``,
-            ``segmenter``, ``coordinates`` ("source pixels"), ``answer`` (in words, or None), ``notes``, ``source`` (what
-            is known of the image: file, slice, window, spacing, UIDs). Coordinates are rounded to 2 places.
+            ``segmenter``, ``coordinates`` ("source pixels"), ``answer`` (in words, or None), ``notes``, ``source``
+            (what is known of the image: file, slice, window, spacing, UIDs). Coordinates are rounded to 2 places.
         """
         from medground.masks import encode_rle
 

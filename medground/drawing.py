@@ -1,0 +1,222 @@
+"""Pictures of results: the mask as a tint with a contour, the box, the two key points; and files of them.
+
+Everything is drawn on the source picture at its own size; pictures too small to see anything on are enlarged by a
+whole factor first. Colours are of the Okabe-Ito palette, which stays distinct in every common colour vision, and each
+line has a dark rim, so that it shows on white and on black.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFont
+
+from medground._io import make_folder, write_bytes, write_json
+from medground.images import MedicalImage
+from medground.pipeline import ImageLike, as_image
+from medground.types import Box, Mask, Point, Result
+
+__all__ = ["BOX", "MASK", "POINT", "SavedFiles", "contact_sheet", "draw", "overlay", "png", "save_result"]
+
+MASK = (86, 180, 233)
+"""Sky blue."""
+BOX = (230, 159, 0)
+"""Orange."""
+POINT = (240, 228, 66)
+"""Yellow."""
+_RIM = (0, 0, 0)
+_SMALL = 512
+
+
+def overlay(image: ImageLike, result: Result, *, tint: float = 0.35) -> Image.Image:
+    """Return the picture with a result drawn on it.
+
+    Parameters
+    ----------
+    image : MedicalImage, path or uint8 array
+        The picture that `result` is about.
+    result : Result
+    tint : float, 0 to 1
+        How much of the mask's colour covers the picture.
+
+    Returns
+    -------
+    PIL.Image.Image
+        RGB, as large as the source; where its longest side is under 512, enlarged by a whole factor to at least that.
+
+    Examples
+    --------
+    >>> from medground.coords import Space
+    >>> from medground.types import Box, Grounding
+    >>> space = Space.pixels(64, 64)
+    >>> said = Grounding("", (Box(10, 10, 30, 40, space),), (), space)
+    >>> overlay(np.zeros((64, 64), np.uint8), Result(said, None, "a model", "none")).size
+    (512, 512)
+    """
+    return draw(as_image(image), boxes=result.grounding.boxes, points=result.points, mask=result.mask, tint=tint)
+
+
+def draw(
+    image: MedicalImage,
+    *,
+    boxes: Sequence[Box] = (),
+    points: Sequence[Point] = (),
+    mask: Mask | None = None,
+    tint: float = 0.35,
+) -> Image.Image:
+    """Return the picture with boxes, points (in any space of it) and a mask drawn on it; see `overlay`."""
+    if mask is not None and mask.shape != image.rgb.shape[:2]:
+        raise ValueError(f"the mask's shape {mask.shape} isn't the picture's {image.rgb.shape[:2]}")
+    factor = max(1, math.ceil(_SMALL / max(image.size)))
+    canvas = Image.fromarray(image.rgb)
+    if factor > 1:
+        canvas = canvas.resize((image.width * factor, image.height * factor), Image.Resampling.BICUBIC)
+    line = max(2, round(max(canvas.size) / 300))
+    if mask is not None and mask.any():
+        canvas = _tinted(canvas, np.repeat(np.repeat(mask, factor, 0), factor, 1), tint, line)
+    pen = ImageDraw.Draw(canvas)
+    for box in boxes:
+        x1, y1, x2, y2 = (value * factor for value in box.to(image.space).xyxy)
+        # PIL counts the last pixel in, so the edge at x2 is drawn on the pixel before it.
+        corners = (round(x1), round(y1), max(round(x2) - 1, round(x1)), max(round(y2) - 1, round(y1)))
+        pen.rectangle(_grown(corners, 1), outline=_RIM, width=line + 2)
+        pen.rectangle(corners, outline=BOX, width=line)
+    radius = max(4, round(max(canvas.size) / 110))
+    for point in points:
+        x, y = (value * factor for value in point.to(image.space).xy)
+        for size, colour in ((radius, _RIM), (radius - max(1, line // 2), POINT), (max(1, radius // 3), _RIM)):
+            pen.ellipse((x - size - 0.5, y - size - 0.5, x + size - 0.5, y + size - 0.5), fill=colour)
+    return canvas
+
+
+def contact_sheet(
+    tiles: Sequence[tuple[Image.Image, str]], *, columns: int = 3, width: int = 360, background: str = "white"
+) -> Image.Image:
+    """Return captioned pictures in rows, each shrunk or enlarged to fit a square tile.
+
+    Parameters
+    ----------
+    tiles : sequence of (PIL.Image.Image, str)
+        Pictures with their captions, which are wrapped to at most three lines.
+    columns : int
+        Tiles in a row.
+    width : int
+        Of a tile, in pixels.
+    background : str
+        A colour name that PIL knows; captions are black on light and white on dark grounds.
+    """
+    if not tiles or columns < 1 or width < 40:
+        raise ValueError("a contact sheet needs at least one tile, one column and tiles of 40 pixels")
+    columns = min(columns, len(tiles))
+    gap, size = max(4, width // 40), max(11, width // 24)
+    font = ImageFont.load_default(size)
+    caption = 3 * (size + 4)
+    rows = math.ceil(len(tiles) / columns)
+    sheet = Image.new("RGB", (columns * (width + gap) + gap, rows * (width + caption + 2 * gap) + gap), background)
+    ground = sheet.getpixel((0, 0))
+    ink = "black" if sum(ground if isinstance(ground, tuple) else (0,)) > 384 else "white"
+    pen = ImageDraw.Draw(sheet)
+    for index, (picture, text) in enumerate(tiles):
+        row, column = divmod(index, columns)
+        left, top = gap + column * (width + gap), gap + row * (width + caption + 2 * gap)
+        ratio = width / max(picture.size)
+        fitted = picture.convert("RGB").resize(
+            (max(1, round(picture.width * ratio)), max(1, round(picture.height * ratio))), Image.Resampling.LANCZOS
+        )
+        sheet.paste(fitted, (left + (width - fitted.width) // 2, top + (width - fitted.height) // 2))
+        for line, words in enumerate(_wrapped(text, font, width)[:3]):
+            pen.text((left, top + width + gap + line * (size + 4)), words, fill=ink, font=font)
+    return sheet
+
+
+@dataclass(frozen=True, slots=True)
+class SavedFiles:
+    """Where `save_result` wrote; `mask` is None when the result has none."""
+
+    overlay: Path
+    json: Path
+    mask: Path | None
+
+
+def save_result(result: Result, image: ImageLike, folder: str | Path, *, stem: str | None = None) -> SavedFiles:
+    """Write a result's overlay (PNG), mask (PNG, 0 and 255, size of the source) and JSON, each whole or not at all.
+
+    Parameters
+    ----------
+    result : Result
+    image : MedicalImage, path or uint8 array
+        The picture that `result` is about. A path is read without options, so give the loaded image where a frame,
+        slice or window was chosen.
+    folder : str or Path
+        Made when it isn't there.
+    stem : str or None
+        What file names start with; the image's file name without its ending by default.
+
+    Returns
+    -------
+    SavedFiles
+
+    Raises
+    ------
+    ConfigError
+        When the files can't be written there.
+    """
+    image = as_image(image)
+    out = make_folder(folder)
+    name = _stem(image.provenance.file_name) if stem is None else stem
+    pictured, told, masked = (out / f"{name}.{ending}" for ending in ("overlay.png", "json", "mask.png"))
+    write_bytes(pictured, png(overlay(image, result)))
+    if result.mask is None:
+        masked.unlink(missing_ok=True)  # an earlier result's mask must not stand beside this one's JSON
+    else:
+        write_bytes(masked, png(Image.fromarray(result.mask.astype(np.uint8) * 255)))
+    write_json(told, result.to_dict())
+    return SavedFiles(pictured, told, None if result.mask is None else masked)
+
+
+def png(picture: Image.Image) -> bytes:
+    """Return a picture as the bytes of a PNG file."""
+    stream = BytesIO()
+    picture.save(stream, "PNG")
+    return stream.getvalue()
+
+
+def _tinted(canvas: Image.Image, mask: Mask, tint: float, line: int) -> Image.Image:
+    from scipy import ndimage
+
+    pixels = np.asarray(canvas).astype(np.float32)
+    colour = np.array(MASK, np.float32)
+    pixels[mask] = pixels[mask] * (1 - tint) + colour * tint
+    # Inside the mask, so that the contour never hides what lies next to the target; its rim lies outside.
+    inner = mask & ~ndimage.minimum_filter(mask, size=2 * line + 1, mode="constant", cval=False)
+    rim = ndimage.maximum_filter(mask, size=3) & ~mask
+    pixels[inner] = colour
+    pixels[rim] = _RIM
+    drawn: npt.NDArray[np.uint8] = pixels.round().astype(np.uint8)
+    return Image.fromarray(drawn)
+
+
+def _grown(corners: tuple[int, int, int, int], by: int) -> tuple[int, int, int, int]:
+    return corners[0] - by, corners[1] - by, corners[2] + by, corners[3] + by
+
+
+def _wrapped(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> list[str]:
+    lines: list[str] = []
+    for word in text.split():
+        if lines and font.getlength(f"{lines[-1]} {word}") <= width:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return lines
+
+
+def _stem(file_name: str) -> str:
+    plain = re.sub(r"(\.nii)?(\.gz|\.[A-Za-z0-9]{1,5})?$", "", file_name)
+    return re.sub(r"[^\w.-]+", "_", plain).strip("._") or "result"

@@ -1,0 +1,389 @@
+"""The main job: a question and an image in; reasoning, a box, two key points and a mask out."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from medground.coords import Space
+from medground.errors import ConfigError, MedgroundError, ParseError, ReasonerError, SegmenterError
+from medground.images import MedicalImage, load_image
+from medground.parsing import parse
+from medground.prompts import Mode, clean_question
+from medground.reasoners import Completion, Reasoner, Request, load_reasoner
+from medground.segmenters import MaskPrediction, Prompt, Segmenter, load_segmenter
+from medground.types import Box, Grounding, Mask, Result
+
+if TYPE_CHECKING:
+    from medground.batch import Pair
+
+__all__ = ["ImageLike", "MedGround", "as_image", "in_source_pixels"]
+
+ImageLike = MedicalImage | str | Path | npt.NDArray[np.uint8]
+"""A loaded image, a path, or a uint8 array of shape (height, width) or (height, width, 3), RGB."""
+
+
+class MedGround:
+    """A reasoner and a frozen segmenter that answer together.
+
+    Models are loaded when they are first needed, and stay loaded.
+
+    Parameters
+    ----------
+    reasoner : str or Reasoner
+        As `load_reasoner` takes it: ``"nano"``, a folder or hub id, or ``"https://host/v1#model"``.
+    segmenter : str, Segmenter or None
+        As `load_segmenter` takes it; None gives boxes and points without masks.
+    device, dtype : str
+        For the models that are named by a string; see `load_reasoner`.
+    adapter : str or None
+        Folder of a LoRA adapter for the reasoner.
+    embeddings : int
+        How many images' embeddings are kept, so that a second question on one of them doesn't encode it again.
+
+    Examples
+    --------
+    >>> grounder = MedGround()  # doctest: +SKIP
+    >>> grounder.ground("fundus.jpg", "Where would raised pressure in the skull show first?").box  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        reasoner: str | Reasoner = "nano",
+        segmenter: str | Segmenter | None = "litemedsam",
+        *,
+        device: str = "auto",
+        dtype: str = "auto",
+        adapter: str | None = None,
+        embeddings: int = 4,
+    ) -> None:
+        self._reasoner = reasoner
+        self._segmenter = segmenter
+        self._device, self._dtype = device, dtype
+        self._adapter = adapter
+        self._embeddings: OrderedDict[bytes, Any] = OrderedDict()
+        self._keep = max(1, embeddings)
+        self._lock = threading.RLock()
+
+    @property
+    def reasoner(self) -> Reasoner:
+        """The reasoner, loaded now if it wasn't."""
+        with self._lock:
+            if isinstance(self._reasoner, str):
+                self._reasoner = load_reasoner(
+                    self._reasoner, device=self._device, dtype=self._dtype, adapter=self._adapter
+                )
+            return self._reasoner
+
+    @property
+    def segmenter(self) -> Segmenter | None:
+        """The segmenter, loaded now if it wasn't; None when there is none."""
+        with self._lock:
+            if isinstance(self._segmenter, str):
+                self._segmenter = load_segmenter(self._segmenter, device=self._device, dtype=self._dtype)
+            return self._segmenter
+
+    def ground(
+        self,
+        image: ImageLike,
+        question: str,
+        *,
+        mode: Mode = "reason",
+        temperature: float = 0.0,
+        max_new_tokens: int | None = None,
+        seed: int | None = None,
+    ) -> Result:
+        """Answer one question about one image.
+
+        Parameters
+        ----------
+        image : MedicalImage, path or uint8 array
+        question : str
+            What a clinician would ask; it needn't name the target.
+        mode : {"reason", "direct"}
+            Whether the model reasons before it answers.
+        temperature : float, at least 0
+            0 is greedy and repeatable.
+        max_new_tokens : int or None
+            The longest completion; None leaves it to the reasoner.
+        seed : int or None
+            Makes sampling repeatable.
+
+        Returns
+        -------
+        Result
+            Box, points and mask in source pixels. The mask is None, and `Result.notes` says why, when the target is
+            absent, when there is no segmenter, or when it knows none of the prompts that the reasoner gave.
+
+        Raises
+        ------
+        ImageError
+            The image can't be read.
+        ReasonerError
+            The reasoner can't be loaded or didn't answer.
+        ParseError
+            Its text holds no location inside the picture; the text is the error's ``completion``.
+        """
+        options: dict[str, Any] = {"temperature": temperature, "max_new_tokens": max_new_tokens, "seed": seed}
+        [answer] = self.ground_each([(image, question)], mode=mode, **options)
+        if isinstance(answer, MedgroundError):
+            raise answer
+        return answer
+
+    def ground_batch(
+        self,
+        pairs: Iterable[tuple[ImageLike, str] | Pair],
+        *,
+        mode: Mode = "reason",
+        temperature: float = 0.0,
+        max_new_tokens: int | None = None,
+        seed: int | None = None,
+        batch_size: int = 8,
+    ) -> list[Result | MedgroundError]:
+        """Answer many questions; the list of what `ground_each` yields."""
+        return list(
+            self.ground_each(
+                pairs,
+                mode=mode,
+                temperature=temperature,
+                max_new_tokens=max_new_tokens,
+                seed=seed,
+                batch_size=batch_size,
+            )
+        )
+
+    def ground_each(
+        self,
+        pairs: Iterable[tuple[ImageLike, str] | Pair],
+        *,
+        mode: Mode = "reason",
+        temperature: float = 0.0,
+        max_new_tokens: int | None = None,
+        seed: int | None = None,
+        batch_size: int = 8,
+    ) -> Iterator[Result | MedgroundError]:
+        """Answer many questions one after the other, holding at most `batch_size` images.
+
+        Parameters
+        ----------
+        pairs : iterable of (image, question) or of Pair
+            Read as they are needed.
+        batch_size : int, at least 1
+            How many questions the reasoner is given at once.
+        mode, temperature, max_new_tokens, seed
+            As for `ground`.
+
+        Yields
+        ------
+        Result or MedgroundError
+            One for each pair, in order; a pair that fails yields its error and the others go on.
+        """
+        if batch_size < 1:
+            raise ConfigError(f"the batch size must be at least 1, not {batch_size}")
+        if mode not in get_args(Mode):
+            raise ConfigError(f"mode {mode!r} isn't known; choose reason or direct")
+        if not 0 <= temperature < float("inf"):
+            raise ConfigError(f"the temperature must be a number from 0 up, not {temperature}")
+        remaining = iter(pairs)
+        while chunk := list(islice(remaining, batch_size)):
+            asked = _requests(chunk, mode)
+            requests = [request for request in asked if isinstance(request, Request)]
+            completions: Iterator[tuple[Completion, float]] = iter(())
+            if requests:
+                reasoner = self.reasoner
+                started = time.perf_counter()
+                said = reasoner.complete(requests, temperature=temperature, max_new_tokens=max_new_tokens, seed=seed)
+                if len(said) != len(requests):
+                    raise ReasonerError(f"{reasoner.name} gave {len(said)} answers to {len(requests)} questions")
+                share = (time.perf_counter() - started) / len(requests)
+                completions = ((completion, share) for completion in said)
+            for request in asked:
+                if isinstance(request, MedgroundError):
+                    yield request
+                    continue
+                try:
+                    yield self._finish(request.image, *next(completions))
+                except MedgroundError as error:
+                    yield error
+
+    def stream(
+        self,
+        image: ImageLike,
+        question: str,
+        *,
+        mode: Mode = "reason",
+        temperature: float = 0.0,
+        max_new_tokens: int | None = None,
+    ) -> Iterator[str | Result]:
+        """Yield the completion's text in pieces as the model writes it, then the `Result`; raises as `ground` does."""
+        request = Request(as_image(image), question, mode)
+        reasoner = self.reasoner
+        pieces = []
+        started = time.perf_counter()
+        for piece in reasoner.stream(request, temperature=temperature, max_new_tokens=max_new_tokens):
+            pieces.append(piece)
+            yield piece
+        seconds = time.perf_counter() - started
+        yield self._finish(request.image, Completion("".join(pieces), reasoner.space_for(request.image)), seconds)
+
+    def segment(self, image: ImageLike, prompt: Prompt) -> MaskPrediction:
+        """Segment what `prompt` points at, without a reasoner; the image's embedding is kept as in `ground`.
+
+        Raises
+        ------
+        SegmenterError
+            There is no segmenter, or it doesn't know such prompts.
+        """
+        return self._segment(as_image(image), [prompt], {})[0]
+
+    def _finish(self, image: MedicalImage, completion: Completion, seconds: float) -> Result:
+        if completion.error is not None:
+            raise ReasonerError(completion.error)
+        try:
+            said, notes = in_source_pixels(parse(completion.text, completion.space), image.space)
+        except ParseError as error:
+            error.completion = completion.text
+            raise
+        spent = {"reason": seconds}
+        mask, seen = self._mask(image, said, spent)
+        named = self._segmenter  # not the property: an absent target is no reason to load it
+        return Result(
+            grounding=said,
+            mask=mask,
+            reasoner=self.reasoner.name,
+            segmenter="none" if named is None else named if isinstance(named, str) else named.name,
+            notes=(*notes, *seen),
+            seconds=spent,
+            provenance=image.provenance,
+        )
+
+    def _mask(self, image: MedicalImage, said: Grounding, spent: dict[str, float]) -> tuple[Mask | None, list[str]]:
+        if said.absent:
+            return None, ["the reasoner says that the target isn't in the image"]
+        prompts = _prompts(said)
+        if not prompts:
+            return None, ["no mask: the reasoner gave no location"]
+        segmenter = self.segmenter
+        if segmenter is None:
+            return None, []
+        if said.box is None and "points" not in segmenter.trained_prompts:
+            return None, [f"no mask: the reasoner gave points only, and {segmenter.name} knows boxes only"]
+        predictions = self._segment(image, prompts, spent)
+        mask = np.logical_or.reduce([prediction.mask for prediction in predictions])
+        notes = list(dict.fromkeys(note for prediction in predictions for note in prediction.notes))
+        if not mask.any():
+            notes.append("the mask is empty: the segmenter found nothing at this place")
+        return mask, notes
+
+    def _segment(self, image: MedicalImage, prompts: list[Prompt], spent: dict[str, float]) -> list[MaskPrediction]:
+        segmenter = self.segmenter
+        if segmenter is None:
+            raise SegmenterError("there is no segmenter: give one to MedGround, such as 'litemedsam'")
+        started = time.perf_counter()
+        key = hashlib.blake2b(repr(image.size).encode() + image.rgb.tobytes(), digest_size=16).digest()
+        with self._lock:
+            known = key in self._embeddings
+            embedding = self._embeddings[key] if known else segmenter.encode(image)
+            self._embeddings[key] = embedding
+            self._embeddings.move_to_end(key)
+            while len(self._embeddings) > self._keep:
+                self._embeddings.popitem(last=False)
+            encoded = time.perf_counter()
+            predictions = segmenter.segment(embedding, prompts)
+        spent["encode"] = encoded - started
+        spent["mask"] = time.perf_counter() - encoded
+        return predictions
+
+
+def as_image(image: ImageLike) -> MedicalImage:
+    """Return a loaded image from a path, an array, or an image that is loaded already."""
+    if isinstance(image, MedicalImage):
+        return image
+    if isinstance(image, np.ndarray):
+        return MedicalImage.from_array(image)
+    return load_image(image)
+
+
+def in_source_pixels(said: Grounding, space: Space) -> tuple[Grounding, list[str]]:
+    """Return a grounding on the picture's own ruler, clipped to the picture, and notes on what was changed.
+
+    Parameters
+    ----------
+    said : Grounding
+        In any space of the picture.
+    space : Space
+        The picture's pixels.
+
+    Raises
+    ------
+    ParseError
+        When the grounding gave places, and none of them lies in the picture.
+
+    Examples
+    --------
+    >>> said = Grounding("", (Box(900, 0, 1100, 500, Space.norm1000()),), (), Space.norm1000())
+    >>> here, notes = in_source_pixels(said, Space.pixels(640, 480))
+    >>> here.box.xyxy
+    (576.0, 0.0, 640.0, 240.0)
+    >>> notes
+    ['the box reached outside the picture and was clipped to it']
+    """
+    there = said.to(space)
+    notes = [f"reading the answer: {repair}" for repair in said.repairs]
+    inside = [box for box in there.boxes if _touches(box)]
+    boxes = tuple(box.clipped() for box in inside)
+    points = tuple(point.clipped() for point in there.points)
+    if len(boxes) < len(there.boxes):
+        if not boxes:
+            what = "box lies" if len(there.boxes) == 1 else "boxes lie"
+            raise ParseError(
+                f"the reasoner's {what} outside the picture; its numbers may be in another space than {said.space.name}"
+            )
+        notes.append(f"{len(there.boxes) - len(boxes)} of {len(there.boxes)} boxes lay outside the picture")
+    if boxes != tuple(inside):
+        notes.append("the box reached outside the picture and was clipped to it")
+    if points != there.points:
+        notes.append("a key point lay outside the picture and was moved to its edge")
+    return dataclasses.replace(there, boxes=boxes, points=points), notes
+
+
+def _touches(box: Box) -> bool:
+    return box.x1 < box.space.width and box.y1 < box.space.height and box.x2 > 0 and box.y2 > 0
+
+
+def _prompts(said: Grounding) -> list[Prompt]:
+    if not said.boxes:
+        return [Prompt(points=said.points)] if said.points else []
+    if len(said.boxes) == 1:
+        return [Prompt(said.boxes[0], said.points)]
+    # Of several regions, each gets the points that lie on it.
+    return [Prompt(box, tuple(point for point in said.points if box.contains(point))) for box in said.boxes]
+
+
+def _requests(chunk: list[tuple[ImageLike, str] | Pair], mode: Mode) -> list[Request | MedgroundError]:
+    """Load a chunk's images, those of the same file once."""
+    loaded: dict[Any, MedicalImage] = {}
+    requests: list[Request | MedgroundError] = []
+    for pair in chunk:
+        try:
+            if isinstance(pair, tuple):
+                image, question = as_image(pair[0]), pair[1]
+            else:
+                key = (pair.path, tuple(pair.options().items()))
+                image = loaded.get(key) or load_image(pair.path, **pair.options())
+                loaded[key], question = image, pair.question
+            clean_question(question)  # a bad question is this pair's error, not its batch's
+            requests.append(Request(image, question, mode))
+        except MedgroundError as error:
+            requests.append(error)
+    return requests
