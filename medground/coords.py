@@ -12,7 +12,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, TypeVar
 
 from medground.errors import ConfigError, ImageError
 
@@ -30,9 +30,11 @@ __all__ = [
     "smart_resize",
     "space_named",
     "space_words",
+    "written_order",
 ]
 
 Order = Literal["xy", "yx"]
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,7 +269,7 @@ _QWEN2 = Family("Qwen2-VL", "0-1000", "arXiv 2409.12191")
 _QWEN25 = Family("Qwen2.5-VL", "resized pixels", "arXiv 2502.13923; QwenLM/Qwen3-VL issue 940")
 _QWEN3 = Family("Qwen3-VL", "0-1000", "QwenLM/Qwen3-VL, README; its issues 1623 and 1741")
 _QWEN35 = Family("Qwen3.5", "0-1000", "QwenLM/Qwen3.8-Flash-Next issue 4")
-_INTERNVL = Family("InternVL", "0-1000", "OpenGVLab/InternVL, docs on fine-tuning grounding data")
+_INTERNVL = Family("InternVL", "0-1000", "internvl.readthedocs.io, chat data format: grounding")
 _GLM = Family("GLM-V", "0-1000", "zai-org/GLM-V, skills/glmv-grounding")
 _GEMINI = Family("Gemini", "0-1000 yx", "ai.google.dev, image understanding: box_2d is [ymin, xmin, ymax, xmax]")
 _NANO = Family("nano", "0-1000", "the embedded model; trained here")
@@ -346,6 +348,17 @@ def family_for(model_type: str | None = None, name: str | None = None) -> Family
 def decimals(space: Space) -> int:
     """Return how many decimal places a space's numbers are written with: 4 in 0-1, none elsewhere."""
     return 4 if max(space.width, space.height) <= 1 else 0
+
+
+def written_order(values: Sequence[_T], space: Space) -> list[_T]:
+    """Turn x, y, x, y into the order that `space` is written in, or back; nothing else in medground swaps.
+
+    Examples
+    --------
+    >>> written_order(["x1", "y1", "x2", "y2"], Space.norm1000("yx"))
+    ['y1', 'x1', 'y2', 'x2']
+    """
+    return [values[index ^ 1] for index in range(len(values))] if space.order == "yx" else list(values)
 
 
 def layout_words(space: Space) -> tuple[str, str]:
