@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from medground.errors import ImageError
-from medground.images import Format, MedicalImage, Provenance, ReadOptions
+from medground.image_files import Format, ReadOptions
+from medground.images import MedicalImage, Provenance, finish
 from medground.windowing import apply_window, robust_window
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def read_raster(options: ReadOptions, kind: Format) -> MedicalImage:
         window=window,
         notes=(*notes, *more),
     )
-    return options.finish(rgb, provenance)
+    return finish(options, rgb, provenance)
 
 
 def _tag(picture: Picture, tag: int) -> Any:
@@ -102,13 +103,13 @@ def _to_rgb(
     grey = picture.mode in ("1", "L") and not picture.has_transparency_data
     if picture.mode[0] in "IF" or (grey and options.window):
         values = np.asarray(picture.convert("L") if picture.mode == "1" else picture)
-        window = options.window or robust_window(values)
-        if window is None:  # one value everywhere, which `finish` refuses
+        robust = robust_window(values)
+        window = options.window or robust
+        if robust is None or window is None:  # one value everywhere, which `finish` refuses
             return np.zeros(values.shape, np.uint8), None, ()
-        grey8 = apply_window(values, window)
+        grey8 = options.asked_window(values, robust) if options.window else apply_window(values, window)
         return (255 - grey8 if inverted else grey8), window, (("white is 0 in it; inverted",) if inverted else ())
-    if options.window:
-        raise options.error("is in colour, and a window is for grey values; leave it out")
+    options.refuse_window()
     if picture.has_transparency_data:
         from PIL import Image
 
