@@ -85,8 +85,8 @@ def format_answer(box: Box | None, points: Sequence[Point], space: Space, *, rea
     --------
     >>> pixels = Space.pixels(640, 480)
     >>> points = (Point(100, 60, pixels), Point(200, 120, pixels))
-    >>> format_answer(Box(64, 48, 320, 240, pixels), points, Space.norm1000(), reasoning="Pale.")
-    '<think>Pale.</think><answer>{"bbox": [100, 100, 500, 500], "points_1": [156, 125], "points_2": [312, 250]}</answer>'
+    >>> format_answer(Box(64, 48, 320, 240, pixels), points, Space.norm1000(), reasoning="Hm.")
+    '<think>Hm.</think><answer>{"bbox": [100, 100, 500, 500], "points_1": [156, 125], "points_2": [312, 250]}</answer>'
     """
     if len(points) != (0 if box is None else 2):
         raise ValueError(f"a location has a box and two points, an absent target neither; got {len(points)} points")
