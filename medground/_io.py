@@ -13,7 +13,10 @@ from typing import Any
 
 from medground.errors import ConfigError
 
-__all__ = ["make_folder", "sha256", "write_bytes", "write_json", "write_text"]
+__all__ = ["IMAGE_ENDINGS", "make_folder", "sha256", "write_bytes", "write_json", "write_text"]
+
+IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".dcm", ".dicom", ".nii", ".nii.gz")
+"""How files that count as images are named where only names can tell; reading one never asks its name."""
 
 
 def write_bytes(path: Path, content: bytes | Iterable[bytes]) -> None:

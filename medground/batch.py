@@ -18,16 +18,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
 
-from medground._io import make_folder, write_bytes, write_json
+from medground._io import IMAGE_ENDINGS, make_folder, write_bytes, write_json
 from medground.errors import ConfigError, MedgroundError, ParseError
 from medground.pipeline import MedGround
 from medground.prompts import Mode, clean_question
 from medground.types import Result
 
 __all__ = ["BatchProgress", "Pair", "read_pairs", "run_batch"]
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".dcm", ".dicom", ".nii", ".nii.gz")
-"""Names that count as images when a batch is a folder."""
 
 MAX_LINE = 1 << 20
 
@@ -124,7 +121,8 @@ def read_pairs(source: str | Path, question: str | None = None, **options: Any) 
     Parameters
     ----------
     source : str or Path
-        A JSON Lines file of `Pair` objects, or a folder whose images (see `SUFFIXES`) are all asked the same question.
+        A JSON Lines file of `Pair` objects, or a folder, all of whose images (told by their endings) are asked the
+        same question.
     question : str or None
         The one question; for a folder only.
     options
@@ -142,7 +140,7 @@ def read_pairs(source: str | Path, question: str | None = None, **options: Any) 
             raise ConfigError(f"{path} is a folder, so the batch needs the one question to ask of its images")
         found = sorted(file for file in path.rglob("*") if _looks_like_image(file.relative_to(path)) and file.is_file())
         if not found:
-            raise ConfigError(f"{path} holds no file named like an image ({', '.join(SUFFIXES)})")
+            raise ConfigError(f"{path} holds no file named like an image ({', '.join(IMAGE_ENDINGS)})")
         names = [file.relative_to(path).as_posix() for file in found]
         return [_pair({"id": name, "image": name, "question": question} | options, path, path) for name in names]
     if question is not None:
@@ -289,7 +287,7 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 def _looks_like_image(relative: Path) -> bool:
     hidden = any(part.startswith(".") for part in relative.parts)
-    return not hidden and relative.name.lower().endswith(SUFFIXES)
+    return not hidden and relative.name.lower().endswith(IMAGE_ENDINGS)
 
 
 def _check_settings(path: Path, settings: Mapping[str, Any]) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from medground._io import make_folder, write_bytes, write_json
+from medground._io import IMAGE_ENDINGS, make_folder, write_bytes, write_json
 from medground.images import MedicalImage
 from medground.pipeline import ImageLike, as_image
 from medground.types import Box, Mask, Point, Result
@@ -218,5 +218,7 @@ def _wrapped(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, widt
 
 
 def _stem(file_name: str) -> str:
-    plain = re.sub(r"(\.nii)?(\.gz|\.[A-Za-z0-9]{1,5})?$", "", file_name)
+    # Only known endings: DICOM files are often named by a UID, whose last number isn't one.
+    endings = sorted(IMAGE_ENDINGS, key=len, reverse=True)
+    plain = next((file_name[: -len(end)] for end in endings if file_name.lower().endswith(end)), file_name)
     return re.sub(r"[^\w.-]+", "_", plain).strip("._") or "result"

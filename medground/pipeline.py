@@ -46,10 +46,10 @@ class MedGround:
         As `load_segmenter` takes it; None gives boxes and points without masks.
     device, dtype : str
         For the models that are named by a string; see `load_reasoner`.
-    adapter : str or None
-        Folder of a LoRA adapter for the reasoner.
     embeddings : int
         How many images' embeddings are kept, so that a second question on one of them doesn't encode it again.
+    **reasoner_options
+        Further arguments of `load_reasoner`, such as ``adapter``, ``coordinates`` or ``max_pixels``.
 
     Examples
     --------
@@ -64,13 +64,13 @@ class MedGround:
         *,
         device: str = "auto",
         dtype: str = "auto",
-        adapter: str | None = None,
         embeddings: int = 4,
+        **reasoner_options: Any,
     ) -> None:
         self._reasoner = reasoner
         self._segmenter = segmenter
         self._device, self._dtype = device, dtype
-        self._adapter = adapter
+        self._reasoner_options = reasoner_options
         self._embeddings: OrderedDict[bytes, Any] = OrderedDict()
         self._keep = max(1, embeddings)
         self._lock = threading.RLock()
@@ -81,7 +81,7 @@ class MedGround:
         with self._lock:
             if isinstance(self._reasoner, str):
                 self._reasoner = load_reasoner(
-                    self._reasoner, device=self._device, dtype=self._dtype, adapter=self._adapter
+                    self._reasoner, device=self._device, dtype=self._dtype, **self._reasoner_options
                 )
             return self._reasoner
 

@@ -1,0 +1,331 @@
+"""The command line: thin, each command is a library function. Anything heavy is imported inside the commands."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import sys
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from medground import RESEARCH_USE, __version__
+from medground.errors import ConfigError, MedgroundError, ParseError
+
+if TYPE_CHECKING:
+    from medground.batch import BatchProgress
+    from medground.pipeline import MedGround
+    from medground.types import Result
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="medground",
+    help=f"Ask about a medical image: get reasoning, a box, two key points and a pixel mask. {RESEARCH_USE}",
+    no_args_is_help=True,
+    rich_markup_mode=None,  # plain help is faster, and cuts no words off on narrow terminals
+    add_completion=False,
+    # A pretty traceback can show local variables: pixels, questions, patient fields.
+    pretty_exceptions_enable=False,
+)
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the command line; errors that a user can act on become one sentence and exit code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        app(args, prog_name="medground")
+    except MedgroundError as error:
+        typer.echo(f"medground: {_plain(str(error))}", err=True)
+        if isinstance(error, ParseError) and error.completion is not None:
+            typer.echo(f"The reasoner wrote: {_plain(error.completion) or '(nothing)'}", err=True)
+        sys.exit(2)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"medground {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def ground(
+    image: Annotated[
+        str | None, typer.Argument(help="PNG, JPEG, TIFF, BMP, DICOM or NIfTI file.", show_default=False)
+    ] = None,
+    question: Annotated[
+        str | None, typer.Argument(help="What to find; it needn't name the target.", show_default=False)
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for overlay PNG, mask PNG and JSON, or for a batch's results.jsonl.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+    reasoner: Annotated[
+        str, typer.Option(help="nano, a model folder or hub id, or https://host/v1#model for an endpoint.")
+    ] = "nano",
+    segmenter: Annotated[
+        str, typer.Option(help="litemedsam, a folder or hub id of a SAM-family model, or none.")
+    ] = "litemedsam",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16, float16.")] = "auto",
+    adapter: Annotated[str | None, typer.Option(help="Folder of a LoRA adapter for the reasoner.")] = None,
+    template: Annotated[str | None, typer.Option(help="Prompt template; the model's own by default.")] = None,
+    coordinates: Annotated[
+        str | None,
+        typer.Option(
+            help="Space that the reasoner writes in: pixels, 'resized pixels', 0-1, 0-1000; ' yx' where y first."
+        ),
+    ] = None,
+    mode: Annotated[Literal["reason", "direct"], typer.Option(help="Reason before answering, or not.")] = "reason",
+    temperature: Annotated[float, typer.Option(min=0, help="0 is greedy and repeatable.")] = 0.0,
+    seed: Annotated[int | None, typer.Option(help="Makes sampling repeatable.")] = None,
+    frame: Annotated[
+        int | None, typer.Option(min=0, help="Frame of a DICOM, page of a TIFF, volume of a NIfTI; from 0.")
+    ] = None,
+    axis: Annotated[
+        Literal["axial", "coronal", "sagittal"] | None, typer.Option(help="Plane to cut from a NIfTI volume.")
+    ] = None,
+    slice_: Annotated[int | None, typer.Option("--slice", min=0, help="Slice of a NIfTI volume; from 0.")] = None,
+    window: Annotated[
+        str | None, typer.Option(help="CENTRE,WIDTH in the image's units, such as 40,400; --window=-600,1500.")
+    ] = None,
+    batch: Annotated[
+        Path | None,
+        typer.Option(help="JSON Lines file with id, image and question a line, or a folder (and one QUESTION)."),
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Questions given to the reasoner at once.")] = 8,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="In a batch, do rows again that failed before.")
+    ] = False,
+) -> None:
+    """Answer a question about an image, or a batch of them (--batch, resumable)."""
+    from medground.pipeline import MedGround
+
+    models = {"reasoner": reasoner, "segmenter": segmenter, "adapter": adapter, "template": template}
+    reading = {"frame": frame, "axis": axis, "slice": slice_, "window": _window(window)}
+    asking: dict[str, Any] = {"mode": mode, "temperature": temperature, "seed": seed}
+    grounder = MedGround(
+        reasoner,
+        None if segmenter == "none" else segmenter,
+        device=device,
+        dtype=dtype,
+        adapter=adapter,
+        template=template,
+        coordinates=coordinates,
+        batch_size=batch_size,
+    )
+    if batch is not None:
+        if image is not None and question is not None:
+            raise ConfigError(
+                "with --batch there is no IMAGE; give the one QUESTION for a folder, or nothing for a file"
+            )
+        if out is None:
+            raise ConfigError("a batch needs --out DIR, where its results.jsonl is kept")
+        settings = {**models, "coordinates": coordinates}
+        asking |= {"batch_size": batch_size, "retry_failed": retry_failed}
+        _batch(grounder, batch, image or question, out, reading, settings, asking, as_json)
+        return
+    if image is None or question is None:
+        raise ConfigError('ground needs an image and a question: medground ground IMAGE "QUESTION"')
+    if retry_failed:
+        raise ConfigError("--retry-failed is for batches; add --batch or leave it out")
+    _one(grounder, image, question, out, reading, asking, as_json)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the page.")] = Path("demo-output"),
+    reasoner: Annotated[str, typer.Option(help="As for ground.")] = "nano",
+    segmenter: Annotated[str, typer.Option(help="As for ground.")] = "litemedsam",
+    device: Annotated[str, typer.Option(help="As for ground.")] = "auto",
+) -> None:
+    """Ground real images that installed packages carry, and write one HTML page with the pictures."""
+    from medground.demo import run_demo
+    from medground.pipeline import MedGround
+
+    with _working("Grounding the demo's images"), contextlib.redirect_stdout(sys.stderr):
+        grounder = MedGround(reasoner, None if segmenter == "none" else segmenter, device=device)
+        page, skipped = run_demo(grounder, out)
+    for reason in skipped:
+        typer.echo(f"skipped: {_plain(reason)}", err=True)
+    typer.echo(str(page))
+    typer.echo(RESEARCH_USE, err=True)
+
+
+@app.command()
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Leave out what loads models.")] = False,
+) -> None:
+    """Check the installation, draw a known box through every coordinate space, and say what is missing."""
+    from medground.doctor import examine
+
+    with _working("Checking"), contextlib.redirect_stdout(sys.stderr):
+        checks = examine(run_models=not quick)
+    broken = [check for check in checks if check.status == "broken"]
+    if as_json:
+        report = [{name: getattr(check, name) for name in ("name", "status", "detail", "remedy")} for check in checks]
+        typer.echo(json.dumps({"ok": not broken, "version": __version__, "checks": report}))
+    else:
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table(box=None, pad_edge=False, show_header=False)
+        colours = {"ok": "green", "missing": "yellow", "broken": "bold red"}
+        for check in checks:
+            told = check.detail if check.remedy is None else f"{check.detail}\n-> {check.remedy}"
+            table.add_row(f"[{colours[check.status]}]{check.status}[/]", check.name, _text(told))
+        console = Console(highlight=False)
+        console.print(table)
+        console.print(f"{len(broken)} broken" if broken else "Nothing that is needed is broken.")
+        console.print(RESEARCH_USE)
+    if broken:
+        raise typer.Exit(1)
+
+
+def _one(
+    grounder: MedGround,
+    path: str,
+    question: str,
+    out: Path | None,
+    reading: dict[str, Any],
+    asking: dict[str, Any],
+    as_json: bool,
+) -> None:
+    from medground.images import load_image
+
+    with _working("Reading the image and asking", quiet=as_json), contextlib.redirect_stdout(sys.stderr):
+        # The image first: a wrong path shows before models are loaded.
+        picture = load_image(path, **reading)
+        result = grounder.ground(picture, question, **asking)
+        saved = None
+        if out is not None:
+            from medground.drawing import save_result
+
+            saved = save_result(result, picture, out)
+    if as_json:
+        typer.echo(json.dumps(result.to_dict(), allow_nan=False))
+        return
+    _show(result)
+    if saved is not None:
+        for file in (saved.overlay, saved.mask, saved.json):
+            if file is not None:
+                typer.echo(f"wrote {file}")
+    typer.echo(RESEARCH_USE)
+
+
+def _batch(
+    grounder: MedGround,
+    source: Path,
+    question: str | None,
+    out: Path,
+    reading: dict[str, Any],
+    settings: dict[str, Any],
+    asking: dict[str, Any],
+    as_json: bool,
+) -> None:
+    from rich import progress
+    from rich.console import Console
+
+    from medground.batch import read_pairs, run_batch
+
+    pairs = read_pairs(source, question, **reading)
+    bar = progress.Progress(
+        progress.TextColumn("{task.completed}/{task.total}"),
+        progress.BarColumn(),
+        progress.TextColumn("{task.description}"),
+        progress.TimeElapsedColumn(),
+        progress.TimeRemainingColumn(),
+        console=Console(stderr=True),
+        disable=as_json,
+    )
+    task = bar.add_task("", total=len(pairs))
+
+    def on_row(now: BatchProgress) -> None:
+        failed = f"{now.failed} failed" if now.failed else ""
+        bar.update(task, completed=now.found + now.done, description=failed)
+
+    try:
+        with bar, contextlib.redirect_stdout(sys.stderr):
+            end = run_batch(grounder, pairs, out, settings=settings, on_row=on_row, **asking)
+    except KeyboardInterrupt:
+        typer.echo("medground: stopped; the same command continues the batch", err=True)
+        raise typer.Exit(130) from None
+    summary = {"rows": end.total, "found": end.found, "done": end.done, "failed": end.failed}
+    if as_json:
+        typer.echo(json.dumps({**summary, "results": str(out / "results.jsonl")}))
+    else:
+        earlier = f", {end.found} were there already" if end.found else ""
+        typer.echo(f"{end.done} of {end.total} rows done{earlier}; {end.failed} failed: {out / 'results.jsonl'}")
+        typer.echo(RESEARCH_USE)
+    if end.failed:
+        if not as_json:
+            typer.echo("the same command with --retry-failed does the failed rows again", err=True)
+        raise typer.Exit(1)
+
+
+def _show(result: Result) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from medground.wording import describe
+
+    console = Console(highlight=False)
+    if result.reasoning:
+        console.print(_text(result.reasoning), style="italic")
+        console.print()
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="bold")
+    for name, words in describe(result):
+        table.add_row(name, _text(words))
+    console.print(table)
+
+
+def _window(text: str | None) -> tuple[float, float] | None:
+    if text is None:
+        return None
+    try:
+        centre, width = (float(part) for part in text.split(","))
+    except ValueError:
+        raise ConfigError(f"--window {text!r} isn't CENTRE,WIDTH; write it like --window=40,400") from None
+    return centre, width
+
+
+def _plain(text: str) -> str:
+    """Return text without the control characters by which a model or a file name could steer a terminal."""
+    return "".join(
+        sign if sign in "\n\t" or unicodedata.category(sign) not in ("Cc", "Cf", "Cs") else "\ufffd" for sign in text
+    ).strip()
+
+
+def _text(words: str) -> Any:
+    from rich.text import Text
+
+    return Text(_plain(words))
+
+
+@contextlib.contextmanager
+def _working(what: str, quiet: bool = False) -> Any:
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if quiet or not console.is_terminal:
+        yield
+        return
+    with console.status(what):
+        yield
