@@ -28,10 +28,10 @@ _BATCH = """
 and where needed `frame`, `axis`, `slice`, `window`; anything else goes under `meta`. All rows are checked before the
 first is answered. `--batch FOLDER "QUESTION"` asks the same of every image in a folder and its subfolders.
 
-Answers are appended to `DIR/results.jsonl` as they come: `id`, `input` (a digest of the row) and the keys of `--json`; a
-row that failed has `error` in their place, and `completion` where the reasoner wrote something that can't be read. The
-same command again goes on where it stopped, also after a crash: a half-written last line is dropped and its row done
-again. `DIR/batch.json` keeps the settings, and a run with other ones refuses to mix its answers in.
+Answers are appended to `DIR/results.jsonl` as they come: `id`, `input` (a digest of the row) and the keys of `--json`.
+A row that failed has `error` in their place, and `completion` where the reasoner wrote something that can't be read.
+The same command again goes on where it stopped, also after a crash: a half-written last line is dropped and its row
+done again. `DIR/batch.json` keeps the settings, and a run with other ones refuses to mix its answers in.
 """
 
 
