@@ -88,7 +88,11 @@ def _blocks(text: str, notes: list[str]) -> tuple[str | None, int, int, bool]:
     after = think_end.end() if think_end else think.end() if think else 0
     answer = _ANSWER.search(text, after)
     reasoning: str | None = None
-    if think_end:
+    limit = len(text)
+    if not answer and think and (answer := _ANSWER.search(text, 0, think.start())):
+        notes.append("the answer stood before the reasoning")
+        reasoning, limit = text[think.end() : think_end.start() if think_end else limit], think.start()
+    elif think_end:
         reasoning = text[think.end() if think else 0 : think_end.start()]
         if not think:
             notes.append("<think> was missing; the text before </think> was taken as the reasoning")
@@ -105,10 +109,6 @@ def _blocks(text: str, notes: list[str]) -> tuple[str | None, int, int, bool]:
         reasoning = text[: answer.start()]
         notes.append("<think> tags were missing; the text before the answer was taken as the reasoning")
 
-    limit = len(text)
-    if not answer and think and (answer := _ANSWER.search(text, 0, think.start())):
-        notes.append("the answer stood before the reasoning")
-        reasoning, limit = text[think.end() : think_end.start() if think_end else limit], think.start()
     start = answer.end() if answer else after
     close = _ANSWER_END.search(text, start, limit)
     if not answer:
@@ -186,6 +186,8 @@ def _from_json(answer: str, start: int, notes: list[str]) -> dict[str, Any] | No
             ours.append("a code fence was removed")
         if _FENCE.sub("", around).strip(" \n\t\r"):
             ours.append("the JSON stood in other text")
+        if _KEYED_BOX.search(candidate, length):
+            ours.append(_SEVERAL)
         notes += ours
         return said
     return None
