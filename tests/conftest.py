@@ -1,8 +1,12 @@
-"""A reasoner that answers from a script and a segmenter that fills what it is pointed at, both at the real protocols."""
+"""A reasoner that answers from a script, a segmenter that fills what it is pointed at, and a loopback endpoint."""
 
 from __future__ import annotations
 
+import json
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
@@ -97,3 +101,60 @@ def reasoner() -> ScriptedReasoner:
 @pytest.fixture
 def segmenter() -> FillingSegmenter:
     return FillingSegmenter()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        server = self.server
+        time.sleep(server.delay)
+        server.questions.append(json.dumps(asked["messages"][-1]))
+        body = json.dumps(
+            {
+                "id": "1",
+                "object": "chat.completion",
+                "created": 0,
+                "model": asked["model"],
+                "choices": [
+                    {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": server.answer}}
+                ],
+            }
+        ).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+class LoopbackServer(ThreadingHTTPServer):
+    """A real OpenAI-compatible endpoint on this machine, which gives one answer to every question."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.delay = 0.0
+        self.questions: list[str] = []
+        space = Space.norm1000()
+        points = [Point(400, 350, space), Point(600, 400, space)]
+        self.answer = format_answer(Box(250, 250, 750, 500, space), points, space, reasoning="It is in the middle.")
+
+    @property
+    def spec(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/v1#qwen3-vl-loopback"
+
+
+@pytest.fixture
+def endpoint() -> Iterator[LoopbackServer]:
+    pytest.importorskip("openai")
+    server = LoopbackServer()
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()

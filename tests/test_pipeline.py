@@ -60,7 +60,7 @@ def test_image_may_be_a_path_or_an_array(tmp_path: Path, picture, reasoner, segm
     grounder = MedGround(reasoner, segmenter)
     for image in (tmp_path / "scan.png", str(tmp_path / "scan.png"), np.array(picture.rgb)):
         assert grounder.ground(image, QUESTION).box.xyxy == (20, 15, 60, 30)
-    with pytest.raises(ImageError, match="nowhere.png doesn't exist"):
+    with pytest.raises(ImageError, match=r"nowhere\.png doesn't exist"):
         grounder.ground(tmp_path / "nowhere.png", QUESTION)
 
 
