@@ -119,6 +119,8 @@ def _read(options: ReadOptions, *, stop_before_pixels: bool) -> Dataset:
             meta.TransferSyntaxUID = (
                 ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian if little else ExplicitVRBigEndian
             )
+        if not isinstance(meta.TransferSyntaxUID, str):  # several values, where one belongs
+            raise options.error(_DAMAGED)
     return dataset
 
 
@@ -141,6 +143,7 @@ def _decode(options: ReadOptions, dataset: Dataset, frame: int, frames: int) -> 
     """Return the stored values of one frame, YBR converted to RGB: (rows, columns) or (rows, columns, 3)."""
     from pydicom.pixels.decoders.base import get_decoder
     from pydicom.pixels.utils import pixel_array
+    from pydicom.uid import RLELossless
 
     if not any(name in dataset for name in _PIXEL_KEYWORDS):
         raise options.error(
@@ -177,7 +180,9 @@ def _decode(options: ReadOptions, dataset: Dataset, frame: int, frames: int) -> 
                     f"is a DICOM whose header says {dataset.Columns} x {dataset.Rows} pixels and whose compressed "
                     f"picture says {size[0]} x {size[1]}; export it again"
                 )
-        array: npt.NDArray[Any] = pixel_array(dataset, index=frame)
+        # pylibjpeg's RLE decoder panics on damaged data, past every handler and onto the terminal; pydicom's own raises.
+        plugin = "pydicom" if syntax == RLELossless else ""
+        array: npt.NDArray[Any] = pixel_array(dataset, index=frame, decoding_plugin=plugin)
     return array
 
 
