@@ -296,13 +296,13 @@ of the picture padded to a square), or that write location tokens, not numbers (
 
 NAME_PATTERNS: tuple[tuple[str, Family], ...] = (
     (r"qwen-?2-?vl", _QWEN2),
-    (r"qwen-?2[.p]5-?vl", _QWEN25),
+    (r"qwen-?2[.p-]5-?vl", _QWEN25),
     (r"lingshu", _QWEN25),
     (r"medreasoner", _QWEN25),
     (r"qwen-?3-?vl", _QWEN3),
-    (r"qwen-?3[.p]5", _QWEN35),
+    (r"qwen-?3[.p]5|qwen-?3-5-", _QWEN35),
     (r"intern-?vl", _INTERNVL),
-    (r"glm-?4[.p][156]v", _GLM),
+    (r"glm-?4[.p-][156]v", _GLM),
     (r"gemini", _GEMINI),
 )
 """Regular expression over a model name in lower case, ``-`` for ``_`` -> family; endpoints tell no model type."""

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 from medground.coords import Space, decimals, written_order
 from medground.errors import ParseError
 from medground.prompts import Mode
-from medground.tolerant import MAX_ANSWER, OUTSIDE, parse_tolerant
+from medground.tolerant import MAX_ANSWER, OUTSIDE, has_area, parse_tolerant
 from medground.types import Box, Grounding, Point
 
 __all__ = ["MAX_ANSWER", "OUTSIDE", "format_answer", "parse"]
@@ -142,7 +142,7 @@ def _parse_strict(text: str, space: Space, mode: Mode | None) -> Grounding:
     if set(said) != {"bbox", "points_1", "points_2"}:
         raise ParseError('the keys aren\'t exactly bbox, points_1 and points_2 (or "absent": true)')
     x1, y1, x2, y2 = _strict_numbers(said["bbox"], 4, "bbox", space)
-    if not (x1 < x2 and y1 < y2):
+    if not has_area(x1, y1, x2, y2, space):
         raise ParseError("the box's corners aren't top left and bottom right, or it has no area")
     points = [Point(*_strict_pair(said[key], key, space), space) for key in ("points_1", "points_2")]
     return Grounding(reasoning, (Box(x1, y1, x2, y2, space),), tuple(points), space)

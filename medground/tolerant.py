@@ -15,7 +15,7 @@ from medground.coords import Space, decimals, written_order
 from medground.errors import ParseError
 from medground.types import Box, Grounding, Point
 
-__all__ = ["MAX_ANSWER", "OUTSIDE", "SEARCHED", "parse_tolerant"]
+__all__ = ["MAX_ANSWER", "OUTSIDE", "SEARCHED", "has_area", "parse_tolerant"]
 
 MAX_ANSWER = 20_000
 """The longest answer that is decoded as JSON, in characters; a real one has about a hundred."""
@@ -75,6 +75,11 @@ def parse_tolerant(text: str, space: Space) -> Grounding:
     box = _box(said, space, notes)
     points = _points(said, box, space, notes)
     return Grounding(reasoning, (box,), points, space, repairs=_once(notes))
+
+
+def has_area(x1: float, y1: float, x2: float, y2: float, space: Space) -> bool:
+    """Whether corners are in order and so far apart (a millionth of the side) that conversion can't make them meet."""
+    return x2 - x1 > 1e-6 * space.width and y2 - y1 > 1e-6 * space.height
 
 
 def _once(notes: list[str]) -> tuple[str, ...]:
@@ -306,7 +311,7 @@ def _box(said: dict[str, Any], space: Space, notes: list[str]) -> Box:
     left, top, right, bottom = max(x1, 0.0), max(y1, 0.0), min(x2, space.width), min(y2, space.height)
     if (left, top, right, bottom) != (x1, y1, x2, y2):
         notes.append("the box reached outside the picture and was clipped")
-    if not (left < right and top < bottom):
+    if not has_area(left, top, right, bottom, space):
         raise ParseError("the box has no area inside the picture")
     if not decimals(space) and max(right, bottom) <= 1:
         notes.append(f"the whole box lies below 1; check that the model answers in {space.name} coordinates")

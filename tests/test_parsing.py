@@ -365,6 +365,12 @@ BAD = [
         refused="four coordinates",
     ),
     Case("no width", wrap(LOCATION.replace("[10, 20, 300, 400]", "[10, 20, 10, 400]")), "no area", refused="no area"),
+    Case(
+        "a width that conversion would round away",
+        wrap(LOCATION.replace("[10, 20, 300, 400]", "[10, 20, 10.000000000000002, 400]")),
+        "no area",
+        refused="no area",
+    ),
     Case("words for numbers", wrap(LOCATION.replace("10,", '"ten",')), "bbox isn't", refused="isn't a number"),
     Case("true for a number", wrap(LOCATION.replace("10,", "true,")), "bbox isn't", refused="isn't a number"),
     Case("digits of another script", wrap(LOCATION.replace("10,", '"١٠",')), "bbox isn't", refused="isn't a number"),

@@ -33,7 +33,7 @@ MAX_QUESTION = 4000
 
 # Every chat template's control strings open with "<" ("<|im_start|>", "<image>", "</think>", "<start_of_turn>") or
 # are one bracketed word ("[INST]", "[/INST]", "[gMASK]"). Tokenizers match them exactly, so one space undoes them.
-_CONTROL = re.compile(r"<(?=\S)|\[(?=/?\w+\])")
+_CONTROL = re.compile(r"<(?=\S)|\[(?=/?[A-Za-z_]\w*\])")
 
 
 def clean_question(question: str) -> str:
