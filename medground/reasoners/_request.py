@@ -41,11 +41,14 @@ def fit(width: int, height: int, max_pixels: int) -> tuple[int, int]:
 
 
 def resized(image: MedicalImage, size: tuple[int, int]) -> Image.Image:
-    """Return the pixels of `image` at ``(width, height)``, with no file name and no other metadata."""
+    """Return the pixels of `image` at ``(width, height)``, with no file name and no other metadata.
+
+    Bicubic, as the models' own image processors resize.
+    """
     from PIL import Image
 
     picture = Image.fromarray(image.rgb)
-    return picture if picture.size == size else picture.resize(size, Image.Resampling.LANCZOS)
+    return picture if picture.size == size else picture.resize(size, Image.Resampling.BICUBIC)
 
 
 def check_sampling(temperature: float, max_new_tokens: int | None) -> None:

@@ -115,6 +115,8 @@ class HFReasoner:
         if not ends:
             raise ReasonerError(f"{self.name} has no end-of-text token: set eos_token_id in its generation_config.json")
         self._ends = sorted(ends)
+        for setting in _SAMPLING:
+            setattr(self.model.generation_config, setting, None)
         self._pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self._ends[0]
         # Only these vanish from the text. Other special tokens carry meaning for parsing: a tokenizer may hold <think>,
         # <answer> or <|box_start|> as special tokens.
@@ -330,11 +332,9 @@ class HFReasoner:
 
     def _plan(self, temperature: float, length: int) -> Any:
         plan = copy.deepcopy(self.model.generation_config)
-        plan.do_sample = temperature > 0
-        plan.temperature = temperature if temperature > 0 else 1.0
-        plan.top_k, plan.top_p, plan.min_p, plan.typical_p = 0, 1.0, None, 1.0
-        plan.num_beams, plan.repetition_penalty, plan.no_repeat_ngram_size = 1, 1.0, 0
-        plan.max_length, plan.max_new_tokens, plan.min_length, plan.min_new_tokens = None, length, 0, None
+        plan.max_new_tokens = length
+        if temperature > 0:
+            plan.do_sample, plan.temperature, plan.top_k, plan.top_p = True, temperature, 0, 1.0
         plan.eos_token_id, plan.pad_token_id = self._ends, self._pad
         return plan
 
@@ -356,6 +356,12 @@ class HFReasoner:
             torch.manual_seed(seed)
         return stack
 
+
+_SAMPLING = (
+    *("do_sample", "temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff"),
+    *("num_beams", "repetition_penalty", "no_repeat_ngram_size", "bad_words_ids", "sequence_bias"),
+    *("max_length", "min_length", "max_new_tokens", "min_new_tokens"),
+)
 
 _OUT_OF_MEMORY = "the model ran out of memory on this request: lower max_pixels or batch_size, or use a smaller model"
 
