@@ -38,6 +38,8 @@ class Case:
         Its path in the package.
     question : str
         Never names the target.
+    target : str
+        What the question means, by its name in the taxonomy.
     credit : str
         Where the image comes from.
     reading : dict
@@ -48,6 +50,7 @@ class Case:
     package: str
     file: str
     question: str
+    target: str
     credit: str
     reading: dict[str, Any] = field(default_factory=dict)
 
@@ -68,6 +71,7 @@ CASES = (
         package="skimage",
         file="data/retina.jpg",
         question="Where do the nerve fibres of the retina leave the eye?",
+        target="optic disc",
         credit="scikit-image's retina.jpg: Mikael Häggström, Wikimedia Commons, CC0",
     ),
     Case(
@@ -75,6 +79,7 @@ CASES = (
         package="nilearn",
         file="datasets/data/mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz",
         question="Which part keeps breathing, heartbeat and wakefulness going?",
+        target="brain stem",
         credit="nilearn's ICBM 152 average brain, 2009a symmetric: Montreal Neurological Institute, McGill University",
         reading={"axis": "sagittal"},
     ),
@@ -83,6 +88,7 @@ CASES = (
         package="pydicom",
         file="data/test_files/CT_small.dcm",
         question="Which structure carries the weight of the trunk and shelters the spinal cord?",
+        target="vertebrae",
         credit="pydicom's CT_small.dcm: NEMA's DICOM sample CT1_UNC, made smaller",
     ),
     Case(
@@ -90,6 +96,7 @@ CASES = (
         package="pydicom",
         file="data/test_files/examples_overlay.dcm",
         question="Which organ makes the bile that helps to digest fat?",
+        target="liver",
         credit="pydicom's examples_overlay.dcm: MR-SIEMENS-DICOM-WithOverlays, cropped",
     ),
 )
@@ -133,7 +140,8 @@ def run_demo(grounder: MedGround, out: str | Path, cases: Sequence[Case] = CASES
 
 
 def _card(case: Case, image: MedicalImage, result: Result) -> str:
-    facts = "".join(f"<dt>{escape(name)}</dt><dd>{escape(words)}</dd>" for name, words in describe(result))
+    told = [("meant", f"{case.target} (the question doesn't say so)"), *describe(result)]
+    facts = "".join(f"<dt>{escape(name)}</dt><dd>{escape(words)}</dd>" for name, words in told)
     reasoning = f"<blockquote>{escape(result.reasoning)}</blockquote>" if result.reasoning else ""
     return (
         f"<article><h2>{escape(case.question)}</h2>"
@@ -146,7 +154,7 @@ def _card(case: Case, image: MedicalImage, result: Result) -> str:
 def _figure(picture: Image.Image, caption: str) -> str:
     picture.thumbnail((900, 900), Image.Resampling.LANCZOS)
     stream = BytesIO()
-    picture.save(stream, "JPEG", quality=88)
+    picture.save(stream, "JPEG", quality=88, subsampling=0)  # thin coloured lines blur where colour is thinned
     data = base64.b64encode(stream.getvalue()).decode("ascii")
     return (
         f'<figure><img src="data:image/jpeg;base64,{data}" alt="{escape(caption)}" '

@@ -99,7 +99,7 @@ def check_coordinates() -> Iterator[Check]:
     for coordinates in [name + order for name in COORDINATES for order in ("", " yx")]:
         who = ", ".join(sorted(speakers.get(coordinates, ()))) or "no known family"
         try:
-            off = max(_round_trip(coordinates, *size) for size in ((640, 480), (1411, 1024), (60, 90)))
+            off = max(_round_trip(coordinates, *size) for size in ((640, 480), (703, 1021), (60, 90)))
         except (MedgroundError, ValueError) as error:
             yield Check(f"coordinates {coordinates}", "broken", str(error), "report this as a bug of medground")
             continue
