@@ -407,6 +407,8 @@ def test_reasoning_that_the_server_took_apart_is_put_back(server: Server, field:
     deltas = [{field: "It is "}, {field: "round."}, {"content": "<answer>"}, {"content": "{}</answer>"}]
     server.reply = lambda handler, body: handler.say_in_pieces(deltas)
     assert "".join(asked.stream(Request(picture(), QUESTION))) == expected
+    server.reply = lambda handler, body: handler.say(None, finish="length", **{field: "It is"})
+    assert asked.complete([Request(picture(), QUESTION)])[0].text == "<think>It is"
 
 
 def test_servers_that_know_no_max_tokens_get_the_newer_field(server: Server) -> None:

@@ -314,7 +314,10 @@ def _said(message: Any) -> tuple[str | None, str | None]:
 
 
 def _joined(parts: Iterable[tuple[str | None, str | None]]) -> Iterator[str]:
-    """Yield text as the model wrote it, with reasoning that came apart back between its tags."""
+    """Yield text as the model wrote it, with reasoning that came apart back between its tags.
+
+    Reasoning with no text after it was cut short, so its tag stays open.
+    """
     inside = False
     for reasoning, text in parts:
         if reasoning:
@@ -323,5 +326,3 @@ def _joined(parts: Iterable[tuple[str | None, str | None]]) -> Iterator[str]:
         if text:
             yield f"</think>{text}" if inside else text
             inside = False
-    if inside:
-        yield "</think>"
