@@ -180,7 +180,7 @@ def _decode(options: ReadOptions, dataset: Dataset, frame: int, frames: int) -> 
                     f"is a DICOM whose header says {dataset.Columns} x {dataset.Rows} pixels and whose compressed "
                     f"picture says {size[0]} x {size[1]}; export it again"
                 )
-        # pylibjpeg's RLE decoder panics on damaged data, past every handler and onto the terminal; pydicom's own raises.
+        # pylibjpeg's RLE decoder panics on damaged data, past every handler and to the terminal; pydicom's raises.
         plugin = "pydicom" if syntax == RLELossless else ""
         array: npt.NDArray[Any] = pixel_array(dataset, index=frame, decoding_plugin=plugin)
     return array
