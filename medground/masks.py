@@ -6,6 +6,7 @@ A mask is a boolean array of shape (height, width). Coordinates are source pixel
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,8 @@ __all__ = ["box_of", "decode_rle", "encode_rle", "key_points", "largest_componen
 def _space(mask: npt.NDArray[Any]) -> Space:
     if mask.ndim != 2:
         raise TruthError(f"a mask has two axes (height, width), not {mask.ndim}; take one plane of it")
+    if not mask.size:
+        raise TruthError(f"a mask of shape {mask.shape} has no pixels")
     return Space.pixels(mask.shape[1], mask.shape[0])
 
 
@@ -128,27 +131,60 @@ def encode_rle(mask: Mask) -> dict[str, Any]:
     from pycocotools import mask as coco
 
     _space(mask)
-    encoded = coco.encode(np.asfortranarray(mask, dtype=np.uint8))
+    encoded = coco.encode(np.asfortranarray(mask != 0, dtype=np.uint8))  # pycocotools takes any change for an edge
     return {"size": [int(side) for side in encoded["size"]], "counts": encoded["counts"].decode("ascii")}
 
 
 def decode_rle(rle: dict[str, Any]) -> Mask:
     """Return the mask of COCO's compressed run-length encoding; the inverse of `encode_rle`.
 
+    Read here and not with pycocotools, which returns uninitialised memory where the runs end before the picture does.
+
+    Parameters
+    ----------
+    rle : dict
+        ``size`` [height, width] and ``counts``, str or bytes; the runs must fill the picture exactly.
+
+    Returns
+    -------
+    bool array, shape (height, width)
+
     Raises
     ------
     TruthError
         When `rle` isn't such an encoding.
     """
-    from pycocotools import mask as coco
-
     try:
-        height, width = (int(side) for side in rle["size"])
-        counts = rle["counts"].encode("ascii") if isinstance(rle["counts"], str) else rle["counts"]
-        if height * width > 1 << 28:
-            raise ValueError("more than 268 million pixels")
-        decoded = coco.decode({"size": [height, width], "counts": counts})
+        height, width = (operator.index(side) for side in rle["size"])
+        counts = rle["counts"].encode("ascii") if isinstance(rle["counts"], str) else bytes(memoryview(rle["counts"]))
+        if not (height > 0 and width > 0 and height * width <= 1 << 28):
+            raise ValueError("the size isn't positive, or over 268 million pixels")
+        runs = _runs(counts, height * width)
     except (KeyError, TypeError, ValueError) as error:
         raise TruthError(f"not a compressed COCO run-length encoding ({error}); expected size and counts") from error
-    mask: Mask = decoded.astype(bool)
+    # Runs alternate between background and target, down the columns.
+    mask: Mask = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(width, height).T
     return mask
+
+
+def _runs(counts: bytes, pixels: int) -> list[int]:
+    """Return the run lengths in COCO's ``counts``: base 32, a character a digit, signed steps from two runs back."""
+    runs: list[int] = []
+    value = shift = 0
+    for character in counts:
+        digit = character - 48
+        if not 0 <= digit < 64 or shift > 30:
+            raise ValueError("counts holds characters or numbers that no encoder writes")
+        value |= (digit & 31) << shift
+        shift += 5
+        if digit & 32:
+            continue
+        if digit & 16:
+            value -= 1 << shift
+        runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+        if not 0 <= runs[-1] <= pixels:
+            raise ValueError("a run is longer than the picture or negative")
+        value = shift = 0
+    if shift or sum(runs) != pixels:
+        raise ValueError("the runs don't fill the picture")
+    return runs

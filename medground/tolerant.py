@@ -20,7 +20,7 @@ __all__ = ["MAX_ANSWER", "OUTSIDE", "SEARCHED", "has_area", "parse_tolerant"]
 MAX_ANSWER = 20_000
 """The longest answer that is decoded as JSON, in characters; a real one has about a hundred."""
 
-SEARCHED = 250_000
+SEARCHED = 100_000
 """How many characters are searched for a location: the first of an answer block, or the last where tags are missing."""
 
 OUTSIDE = 0.1

@@ -42,6 +42,8 @@ class Point:
 
     def to(self, space: Space) -> Point:
         """Return the same place in another space of the same picture."""
+        if space == self.space:  # exact, and conversion need not be
+            return self
         x, y = convert((self.x, self.y), self.space, space)
         return Point(x, y, space)
 
@@ -107,6 +109,8 @@ class Box:
 
     def to(self, space: Space) -> Box:
         """Return the same box in another space of the same picture."""
+        if space == self.space:
+            return self
         x1, y1, x2, y2 = convert(self.xyxy, self.space, space)
         return Box(x1, y1, x2, y2, space)
 
@@ -140,7 +144,8 @@ class Box:
         if across <= 0 or down <= 0:
             return 0.0
         shared = across * down
-        return shared / (self.area + there.area - shared)
+        union = self.area + there.area - shared
+        return shared / union if union > 0 else 0.0  # areas too small for a float
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +167,7 @@ class Grounding:
     space : Space
         The coordinate space of boxes and points.
     repairs : tuple of str
-        What tolerant reading had to mend, in words; empty for a completion that reads strictly.
+        What tolerant reading mended or noticed, in words; empty in strict reading.
     """
 
     reasoning: str
@@ -232,7 +237,7 @@ class Sample:
     meta: dict[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Result:
     """The answer to one question about one image, in source pixels.
 
@@ -264,6 +269,8 @@ class Result:
         space = self.grounding.space
         if space != Space.pixels(space.width, space.height):
             raise ValueError(f"a result is in source pixels, not in {space.name}")
+        if self.mask is not None and self.mask.dtype != np.bool_:
+            raise ValueError(f"a mask is boolean, not {self.mask.dtype}")
         if self.mask is not None and self.mask.shape != (space.height, space.width):
             raise ValueError(f"the mask's shape {self.mask.shape} isn't the image's {(space.height, space.width)}")
 

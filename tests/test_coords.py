@@ -22,7 +22,7 @@ from medground.coords import (
 from medground.errors import ConfigError, ImageError
 from medground.types import Box, Point
 
-SIDES = st.integers(28, 6000)
+SIDES = st.integers(30, 6000)
 ALL_FAMILIES = sorted(
     {*FAMILIES.values(), *(family for _, family in NAME_PATTERNS)}
     | {Family(name, name, "test") for kind in COORDINATES for name in (kind, f"{kind} yx")},

@@ -502,11 +502,11 @@ HOSTILE = {
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_megabyte_is_read_or_refused_at_once(name: str, strict: bool) -> None:
     seconds = math.inf
-    for _ in range(5):  # the best of a few, since other work may share the processor
-        start = time.perf_counter()
+    for _ in range(10):  # processor time, and the best of a few, since other work may share the machine
+        start = time.process_time()
         with contextlib.suppress(ParseError):
             parse(HOSTILE[name], N1000, strict=strict)
-        seconds = min(seconds, time.perf_counter() - start)
+        seconds = min(seconds, time.process_time() - start)
         if seconds < 0.05:
             return
     assert seconds < 0.05
