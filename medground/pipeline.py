@@ -273,12 +273,12 @@ class MedGround:
         prompts = _prompts(said)
         if not prompts:
             return None, ["no mask: the reasoner gave no location"]
-        segmenter = self.segmenter
-        if segmenter is None:
+        if self.segmenter is None:
             return None, []
-        if said.box is None and "points" not in segmenter.trained_prompts:
-            return None, [f"no mask: the reasoner gave points only, and {segmenter.name} knows boxes only"]
-        predictions = self._segment(image, prompts, spent)
+        try:
+            predictions = self._segment(image, prompts, spent)
+        except SegmenterError as error:  # prompts that it can't use: the location is an answer all the same
+            return None, [f"no mask: {error}"]
         mask = np.logical_or.reduce([prediction.mask for prediction in predictions])
         notes = list(dict.fromkeys(note for prediction in predictions for note in prediction.notes))
         if not mask.any():
@@ -333,8 +333,8 @@ def in_source_pixels(said: Grounding, space: Space) -> tuple[Grounding, list[str
     --------
     >>> said = Grounding("", (Box(900, 0, 1100, 500, Space.norm1000()),), (), Space.norm1000())
     >>> here, notes = in_source_pixels(said, Space.pixels(640, 480))
-    >>> here.box.xyxy
-    (576.0, 0.0, 640.0, 240.0)
+    >>> here.box == Box(576, 0, 640, 240, here.space)
+    True
     >>> notes
     ['the box reached outside the picture and was clipped to it']
     """

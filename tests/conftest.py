@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from medground.coords import Space
+from medground.errors import SegmenterError
 from medground.images import MedicalImage
 from medground.parsing import format_answer
 from medground.reasoners import Completion, Request
@@ -75,6 +76,8 @@ class FillingSegmenter:
         predictions = []
         for prompt in prompts:
             mask = np.zeros((embedding.height, embedding.width), bool)
+            if prompt.box is None and "points" not in self.trained_prompts:
+                raise SegmenterError("filling knows boxes only; give a box")
             if prompt.box is not None:
                 x1, y1, x2, y2 = (round(value) for value in prompt.box.to(embedding.space).xyxy)
                 mask[y1:y2, x1:x2] = True
