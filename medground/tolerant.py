@@ -63,8 +63,11 @@ def parse_tolerant(text: str, space: Space) -> Grounding:
         raise ParseError("the completion is empty")
     notes: list[str] = []
     reasoning, start, end, closed = _blocks(text, notes)
-    # A closing tag ends the last number too; without one, the completion may have been cut in the middle of it.
-    said, at = _location(text[start:end] + ("\n" if closed else ""), notes)
+    answer = text[start:end]
+    # The closing tag ends the last number too, unless a bracket is open: then the list may have been cut within it.
+    if closed and all(answer.count(left) == answer.count(right) for left, right in ("[]", "()", "{}")):
+        answer += "\n"
+    said, at = _location(answer, notes)
     if reasoning is None:
         reasoning = _FENCE.sub(" ", text[start : start + at])
     elif _ANY_TAG.search(reasoning):

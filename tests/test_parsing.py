@@ -366,6 +366,12 @@ BAD = [
     ),
     Case("no width", wrap(LOCATION.replace("[10, 20, 300, 400]", "[10, 20, 10, 400]")), "no area", refused="no area"),
     Case(
+        "closed, yet cut off within the box's last number",
+        wrap('{"bbox": [10, 20, 300, 40'),
+        "JSON",
+        refused="four coordinates",
+    ),
+    Case(
         "a width that conversion would round away",
         wrap(LOCATION.replace("[10, 20, 300, 400]", "[10, 20, 10.000000000000002, 400]")),
         "no area",
