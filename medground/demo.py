@@ -81,7 +81,7 @@ CASES = (
         question="Which part keeps breathing, heartbeat and wakefulness going?",
         target="brain stem",
         credit="nilearn's ICBM 152 average brain, 2009a symmetric: Montreal Neurological Institute, McGill University",
-        reading={"axis": "sagittal"},
+        reading={"axis": "sagittal", "slice": 95},
     ),
     Case(
         title="CT of the trunk",

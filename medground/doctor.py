@@ -66,7 +66,7 @@ def examine(*, run_models: bool = True) -> list[Check]:
 
 def check_packages() -> Iterator[Check]:
     """Check Python, the core's packages and those of each extra, against what medground's metadata asks for."""
-    yield Check("medground", "ok", f"{__version__} on Python {platform.python_version()}, {platform.platform()}")
+    yield Check("medground", "ok", f"{__version__} on Python {platform.python_version()}, {platform.system()} {platform.machine()}")
     for extra in ("", *EXTRAS):
         wanted = _requirements(extra)
         wrong, found = [], []
