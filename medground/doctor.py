@@ -66,7 +66,8 @@ def examine(*, run_models: bool = True) -> list[Check]:
 
 def check_packages() -> Iterator[Check]:
     """Check Python, the core's packages and those of each extra, against what medground's metadata asks for."""
-    yield Check("medground", "ok", f"{__version__} on Python {platform.python_version()}, {platform.system()} {platform.machine()}")
+    machine = f"{platform.system()} {platform.machine()}"
+    yield Check("medground", "ok", f"{__version__} on Python {platform.python_version()}, {machine}")
     for extra in ("", *EXTRAS):
         wanted = _requirements(extra)
         wrong, found = [], []
