@@ -102,9 +102,9 @@ class LiteMedSam:
         import torch
 
         with torch.inference_mode():
-            pixels = torch.tensor(image.rgb, device=self._device).permute(2, 0, 1).unsqueeze(0).float() / 255
+            pixels = torch.tensor(image.rgb, device=self._device).permute(2, 0, 1).unsqueeze(0).float()
             pixels = torch.nn.functional.interpolate(pixels, size=(SIDE, SIDE), mode="bilinear", align_corners=False)
-            return LiteMedSamEmbedding(self._encoder(pixels), image.space)
+            return LiteMedSamEmbedding(self._encoder(pixels / 255), image.space)
 
     def logits(self, embedding: LiteMedSamEmbedding, prompts: Sequence[Prompt]) -> tuple[Tensor, Tensor]:
         """Return what the decoder says, on its own grid.

@@ -90,6 +90,8 @@ class SamSegmenter:
             raise MissingExtraError("transformers", extra="local", purpose="SAM models") from error
         try:
             config, _ = transformers.PreTrainedConfig.get_config_dict(spec)
+            if not config:
+                raise OSError("it holds no config.json")
             family = config.get("model_type")
             if family not in _FAMILIES:
                 raise SegmenterError(
@@ -120,7 +122,7 @@ class SamSegmenter:
         """Return the embedding of a picture of any size."""
         import torch
 
-        inputs = self._processor(images=image.rgb, return_tensors="pt")
+        inputs = self._processor(images=image.rgb.copy(), return_tensors="pt")
         pixels = inputs["pixel_values"].to(self._device)
         # SAM keeps the picture's shape and pads; SAM 2 and SAM 3 squeeze it to the model's square.
         height, width = inputs["reshaped_input_sizes"][0].tolist() if self._keeps_shape else pixels.shape[-2:]
