@@ -82,7 +82,9 @@ def measure(mask: Mask, grey: npt.NDArray[Any]) -> Attributes:
 
     Returns
     -------
+
     Attributes
+    ----------
 
     Raises
     ------

@@ -26,7 +26,7 @@ from medground.errors import TruthError
 from medground.masks import box_of, key_points
 from medground.types import Mask, Sample
 
-__all__ = ["build_sample", "build_samples", "grey_levels", "partners", "side_phrase"]
+__all__ = ["PATIENT_SIDED", "build_sample", "build_samples", "grey_levels", "partners", "side_phrase"]
 
 PATIENT_SIDED = frozenset({"cxr_mc_sz", "totalsegmentator_ref"})
 """Collections whose left and right are known to be the patient's. Elsewhere sides are the picture's."""

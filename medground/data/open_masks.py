@@ -106,7 +106,9 @@ def load_mask(target: Target) -> Mask:
         with Image.open(target.mask) as picture:
             mask: Mask = np.asarray(picture.convert("L")) > 0
     except OSError as error:
-        raise TruthError(f"{target.mask}: the mask can't be read ({error}); restore the file or drop the row") from error
+        raise TruthError(
+            f"{target.mask}: the mask can't be read ({error}); restore the file or drop the row"
+        ) from error
     if mask.shape != (target.height, target.width):
         raise TruthError(f"{target.mask}: {mask.shape[::-1]} isn't the manifest's size {(target.width, target.height)}")
     if not mask.any():

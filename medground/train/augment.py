@@ -10,15 +10,15 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
+from medground.data.build import PATIENT_SIDED
 from medground.types import Mask
 
 __all__ = ["View", "choose_view", "show", "show_mask"]
 
-FREE_TURNS = frozenset({"voxelmorph_t1", "kvasir_seg", "cvc_clinicdb", "isic2017", "ph2", "dsb2018", "antillia_octa_faz"})
+FREE_TURNS = frozenset(
+    {"voxelmorph_t1", "kvasir_seg", "cvc_clinicdb", "isic2017", "ph2", "dsb2018", "antillia_octa_faz"}
+)
 """Collections whose pictures have no right way up: polyps, moles, nuclei, flat vessel maps, slices in any plane."""
-
-PATIENT_SIDED = frozenset({"cxr_mc_sz", "totalsegmentator_ref"})
-"""Collections that must not be mirrored, because their questions name the patient's sides."""
 
 MASK_SIDE = 320
 """Side of the square on which masks are measured; a pixel of it is 3 thousandths of the picture."""
@@ -62,6 +62,7 @@ def choose_view(rng: random.Random, source: str, box: Sequence[float]) -> View:
         The target, XYXY, fractions of the picture as stored.
     """
     turns = rng.randrange(4) if source in FREE_TURNS else 0
+    # A mirrored picture of these would make their questions' sides wrong.
     mirrored = source not in PATIENT_SIDED and rng.random() < 0.5
     angle = rng.uniform(-12, 12) if rng.random() < 0.3 else 0.0
     x1, y1, x2, y2 = _turned(box, turns, mirrored)
@@ -97,9 +98,7 @@ def _transform(picture: Image.Image, view: View, side: int, resample: Image.Resa
     if view.angle:
         picture = picture.rotate(view.angle, resample=Image.Resampling.BILINEAR if resample else resample)
     width, height = picture.size
-    left, top, right, bottom = (
-        edge * (width if index % 2 == 0 else height) for index, edge in enumerate(view.crop)
-    )
+    left, top, right, bottom = (edge * (width if index % 2 == 0 else height) for index, edge in enumerate(view.crop))
     pad = (max(0, int(np.ceil(-left))), max(0, int(np.ceil(-top))))
     beyond = (max(0, int(np.ceil(right - width))), max(0, int(np.ceil(bottom - height))))
     if any(pad) or any(beyond):

