@@ -82,9 +82,8 @@ def measure(mask: Mask, grey: npt.NDArray[Any]) -> Attributes:
 
     Returns
     -------
-
-    Attributes
-    ----------
+    facts : Attributes
+        What the pixels say.
 
     Raises
     ------
