@@ -1,12 +1,13 @@
 """Does zoom pay? Dice of LiteMedSAM with and without it, by size of the box and by category.
 
-    python benchmarks/zoom.py --data DIR [--split val] [--boxes PREDICTIONS.jsonl] [--out REPORT.md]
+    python benchmarks/zoom.py --data DIR [--split val] [--settings 2 3 3:128] [--boxes ROWS.jsonl] [--out FILE.md]
 
 DIR holds ``manifest.jsonl`` (``id``, ``image``, ``mask``, ``category``, ``split``) with image and mask files. A mask
 with several components stands for its largest. Boxes are the true ones, the true ones with each edge moved by a
 seeded normal of 10 % and 20 % of the box's side, and those of a predictions file (``id``, ``bbox`` [x1, y1, x2, y2] in
-source pixels). Each setting is compared with no zoom on the same boxes; intervals are 95 % bootstrap intervals of the
-mean difference over targets.
+source pixels). A setting is a crop's side over the box's longest side, and after a colon the least side of a crop in
+pixels. Each is compared with no zoom on the same boxes; intervals are 95 % bootstrap intervals of the mean difference
+over targets.
 """
 
 from __future__ import annotations
@@ -42,6 +43,11 @@ def targets(data: Path, split: str) -> Iterator[tuple[dict[str, Any], MedicalIma
         mask = largest_component(np.asarray(Image.open(data / row["mask"])) > 0)
         if mask.any():
             yield row, image, mask
+
+
+def extent(box: Box) -> float:
+    """Return the box's share of the picture's width or height, whichever is larger."""
+    return max(box.width / box.space.width, box.height / box.space.height)
 
 
 def moved(box: Box, amount: float, rng: np.random.Generator) -> Box:
@@ -105,22 +111,33 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--split", default="val")
     parser.add_argument("--boxes", type=Path, help="predicted boxes, one JSON object a line")
-    parser.add_argument("--factors", type=float, nargs="+", default=[1.5, 2.0, 3.0])
-    parser.add_argument("--limit", type=int, help="only so many targets, spread over the split")
+    parser.add_argument("--settings", nargs="+", default=["2", "3", "3:128"], metavar="FACTOR[:SMALLEST]")
+    parser.add_argument("--sources", nargs="+", help="only these collections")
+    parser.add_argument(
+        "--only-below", type=float, default=1.01, help="only true boxes of a smaller share of the image"
+    )
+    parser.add_argument("--limit", type=int, help="only so many targets, drawn by a fixed seed")
     parser.add_argument("--rows", type=Path, help="write each target's figures there, one JSON object a line")
     parser.add_argument("--out", type=Path, help="write the tables there (Markdown)")
     options = parser.parse_args()
 
     whole = load_segmenter("litemedsam-whole")
     # below=1 zooms on every box that is smaller than the picture, so that the table shows where it stops paying.
-    zooms = {f"x{factor:g}": Zoom(whole, factor=factor, below=1.0) for factor in options.factors}
+    zooms = {}
+    for setting in options.settings:
+        factor, _, smallest = setting.partition(":")
+        zooms[f"x{setting}"] = Zoom(whole, factor=float(factor), below=1.0, smallest=int(smallest or 32))
     predicted = {}
     if options.boxes:
         lines = options.boxes.read_text().splitlines()
         predicted = {row["id"]: row["bbox"] for row in map(json.loads, lines) if row.get("bbox")}
 
     rows = []
-    chosen = list(targets(options.data, options.split))
+    chosen = [
+        (row, image, mask)
+        for row, image, mask in targets(options.data, options.split)
+        if (not options.sources or row["source"] in options.sources) and extent(box_of(mask)) < options.only_below
+    ]
     if options.limit:
         chosen = [chosen[i] for i in np.random.default_rng(0).permutation(len(chosen))[: options.limit]]
     for row, image, mask in track(chosen, description="segmenting", console=Console(stderr=True)):
@@ -131,14 +148,13 @@ def main() -> None:
             boxes = {"predicted": Box(*predicted[row["id"]], true.space)} if row["id"] in predicted else {}
         embedding = whole.encode(image)
         for kind, box in boxes.items():
-            extent = max(box.width / image.width, box.height / image.height)
             found = {"none": answers(whole, embedding, box, mask)}
             for name, zoom in zooms.items():
                 zoomed = zoom.encode(image)
                 zoomed.parts[(0, 0, image.width, image.height)] = embedding  # encoded already
                 found[name] = answers(zoom, zoomed, box, mask)
             about = {"id": row["id"], "category": row["category"], "source": row["source"], "kind": kind}
-            rows.append({**about, "extent": min(extent, 1.0), "iou": true.iou(box), **found})
+            rows.append({**about, "extent": extent(box), "iou": true.iou(box), **found})
         if options.rows:
             options.rows.write_text("".join(json.dumps(line) + "\n" for line in rows))
 
