@@ -15,14 +15,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from medground import taxonomy
 from medground._io import write_text
 from medground.data.attributes import measure
-from medground.data.open_masks import Target, load_mask, read_open_masks
+from medground.data.open_masks import Target, load_mask, load_picture, read_open_masks
 from medground.data.questions import ask, pair_side, reason
-from medground.errors import TruthError
+from medground.errors import ConfigError, MedgroundError
 from medground.masks import box_of, key_points
 from medground.types import Mask, Sample
 
@@ -73,11 +72,7 @@ def side_phrase(target: Target, own: Mask, partner: Mask | None) -> str | None:
 
 def grey_levels(target: Target) -> npt.NDArray[np.uint8]:
     """Return the picture's grey levels, shape (height, width), 0 to 255."""
-    try:
-        with Image.open(target.image) as picture:
-            return np.asarray(picture.convert("L"))
-    except OSError as error:
-        raise TruthError(f"{target.image}: the image can't be read ({error}); restore it or drop the row") from error
+    return np.asarray(load_picture(target).convert("L"))
 
 
 def build_sample(target: Target, partner: Target | None, *, seed: int, held_out: bool) -> Sample:
@@ -155,9 +150,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
     chosen = parser.parse_args(arguments)
-    samples = build_samples(read_open_masks(chosen.masks, chosen.split), seed=chosen.seed)
-    rows = [json.dumps(to_row(sample, chosen.masks), ensure_ascii=False) for sample in samples]
-    write_text(chosen.out, "\n".join(rows) + "\n")
+    try:
+        targets = read_open_masks(chosen.masks, chosen.split)
+        if not targets:
+            raise ConfigError(f"{chosen.masks}: the manifest has no rows of the split {chosen.split}; choose another")
+        samples = build_samples(targets, seed=chosen.seed)
+        rows = [json.dumps(to_row(sample, chosen.masks), ensure_ascii=False) for sample in samples]
+        write_text(chosen.out, "\n".join(rows) + "\n")
+    except MedgroundError as error:
+        parser.exit(2, f"{error}\n")
     sys.stderr.write(f"{len(rows)} samples -> {chosen.out}\n")
 
 

@@ -6,13 +6,13 @@ numbers 0 to 1000 are one token each, and so are the fixed parts of the answer: 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from medground._io import write_json
 from medground.errors import MissingExtraError
 
 if TYPE_CHECKING:
@@ -83,8 +83,8 @@ def build_processor(corpus: Iterable[str], *, vocabulary: int = 4096, image_size
         show_progress=False,
     )
     tokenizer.train_from_iterator(corpus, trainer)
-    # single_word keeps 1234 from being read as 123 and 4.
     tokenizer.add_tokens([AddedToken(part, normalized=False) for part in ANSWER_PARTS])
+    # single_word keeps 1234 from being read as 123 and 4.
     tokenizer.add_tokens([AddedToken(str(number), normalized=False, single_word=True) for number in range(NUMBERS)])
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
@@ -238,4 +238,4 @@ def _timm_name(name: str) -> str:
 def write_identity(folder: str | Path, name: str) -> None:
     """Write ``medground.json``, which says how the model in a folder speaks."""
     said = {"name": name, "coordinates": "0-1000", "template": "nano-v1"}
-    (Path(folder) / "medground.json").write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
+    write_json(Path(folder) / "medground.json", said)

@@ -16,7 +16,7 @@ from medground import taxonomy
 from medground.coords import Space
 from medground.data.attributes import measure
 from medground.data.build import partners, side_phrase
-from medground.data.open_masks import Target, load_mask
+from medground.data.open_masks import Target, load_mask, load_picture
 from medground.data.questions import TRAIN_FRAMES, ask, reason
 from medground.masks import box_of, key_points, largest_component
 from medground.parsing import format_answer
@@ -81,13 +81,14 @@ class TrainingPictures:
         return len(self.pictures) * self.epochs
 
     def __getitem__(self, index: int) -> dict[str, Any]:
+        if not 0 <= index < len(self):
+            raise IndexError(f"row {index} of {len(self)}")
         epoch, place = divmod(index, len(self.pictures))
         order = np.random.default_rng([self.seed, epoch]).permutation(len(self.pictures))
         rng = random.Random(f"{self.seed}/{epoch}/{order[place]}")  # noqa: S311 - chance for training, not for secrets
         targets = self.pictures[order[place]]
         chosen = rng.sample(targets, min(self.most_targets, len(targets)))
-        with Image.open(chosen[0].image) as stored:
-            picture = stored.convert("RGB")
+        picture = load_picture(chosen[0])
         masks = {target.id: load_mask(target) for target in chosen}
         first = box_of(masks[chosen[0].id])
         view = choose_view(rng, chosen[0].source, first.to(Space.unit()).xyxy)

@@ -24,11 +24,12 @@ from torch.nn import functional
 from torch.utils.data import SequentialSampler
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers.trainer_utils import get_last_checkpoint
 
-from medground._io import write_json
+from medground._io import make_folder, write_json
 from medground.data.build import build_samples
 from medground.data.open_masks import read_open_masks
-from medground.errors import ConfigError, ParseError
+from medground.errors import ConfigError, MedgroundError, ParseError
 from medground.images import load_image
 from medground.parsing import parse
 from medground.reasoners import Request
@@ -38,6 +39,12 @@ from medground.train.samples import TrainingPictures, corpus
 from medground.types import Sample
 
 __all__ = ["Settings", "main", "number_targets"]
+
+MOST_TOKENS = 256
+"""Where checks cut an answer off; the longest that nano is taught takes about half of it."""
+
+MAY_CHANGE = {"name", "epochs", "save_every", "check_every", "check_samples", "decay"}
+"""Settings that a resumed run may change: those of them that shape the run matter only from there on."""
 
 
 class Settings(BaseModel):
@@ -99,7 +106,7 @@ def read_settings(path: Path, overrides: Sequence[str] = ()) -> Settings:
     """Read a recipe's TOML and ``key=value`` overrides; raises ConfigError naming the key."""
     try:
         values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError) as error:  # ValueError: not UTF-8, or not TOML
         raise ConfigError(f"{path}: can't be read as TOML ({error})") from error
     for override in overrides:
         key, sign, value = override.partition("=")
@@ -144,6 +151,8 @@ class Collator:
                 sequences.append(asked + told)
                 labels.append([-100] * len(asked) + told)
                 owner.append(index)
+        if not sequences:  # no target of these pictures stayed in sight: a step that learns nothing, not a crash
+            sequences, labels, owner = [[image] * self.image_tokens + [start]], [[-100] * (self.image_tokens + 1)], [0]
         length = max(len(sequence) for sequence in sequences)
         pad = self.tokenizer.pad_token_id
         return {
@@ -164,10 +173,11 @@ class NanoTrainer(Trainer):  # type: ignore[misc]
         self.optimizer: torch.optim.Optimizer | None
         self.model_accepts_loss_kwargs = False
         ids = self.processing_class.tokenizer.convert_tokens_to_ids([str(number) for number in range(NUMBERS)])
-        self.number_ids = torch.tensor(ids)
-        self.number_of = torch.full((len(self.processing_class.tokenizer),), -1)
-        self.number_of[self.number_ids] = torch.arange(NUMBERS)
-        self.humps = number_targets(settings.spread)
+        device = self.args.device
+        self.number_ids = torch.tensor(ids, device=device)
+        self.number_of = torch.full((len(self.processing_class.tokenizer),), -1, device=device)
+        self.number_of[self.number_ids] = torch.arange(NUMBERS, device=device)
+        self.humps = number_targets(settings.spread).to(device)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
         return SequentialSampler(self.train_dataset)
@@ -201,6 +211,9 @@ class NanoTrainer(Trainer):  # type: ignore[misc]
             ).last_hidden_state
             labels = inputs["labels"][:, 1:]
             told = labels != -100
+            if not told.any():
+                nothing: torch.Tensor = hidden.sum() * 0.0
+                return nothing
             logits = model.lm_head(hidden[:, :-1][told]).float()
         labels = labels[told]
         numbers = self.number_of[labels]
@@ -237,7 +250,8 @@ class CheckBoxes(TrainerCallback):  # type: ignore[misc]
         reasoner = HFReasoner(folder, device="cpu", dtype="float32", batch_size=16)
         requests = [Request(load_image(sample.image), sample.question) for sample in self.samples]
         overlaps = []
-        for sample, completion in zip(self.samples, reasoner.complete(requests), strict=True):
+        completions = reasoner.complete(requests, max_new_tokens=MOST_TOKENS)
+        for sample, completion in zip(self.samples, completions, strict=True):
             try:
                 box = parse(completion.text, completion.space).box
             except ParseError:
@@ -246,6 +260,18 @@ class CheckBoxes(TrainerCallback):  # type: ignore[misc]
         found = {"step": state.global_step, "box_iou": round(float(np.mean(overlaps)), 4), "samples": len(overlaps)}
         with (self.out / "checks.jsonl").open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(found) + "\n")
+
+
+class StopEarly(TrainerCallback):  # type: ignore[misc]
+    """End a trial after so many steps of the whole run's schedule, with a checkpoint from which it could go on."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Stop, and save first."""
+        if state.global_step >= self.steps:
+            control.should_save = control.should_training_stop = True
 
 
 def save_model(model: Any, processor: Any, folder: Path, name: str) -> None:
@@ -263,12 +289,39 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of the run; the model is written to OUT/model")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in OUT")
-    parser.add_argument("--most-steps", type=int, default=-1, help="stop early, for a trial")
+    parser.add_argument("--most-steps", type=int, help="stop early, for a trial; --resume goes on from there")
     chosen = parser.parse_args(arguments)
+    try:
+        train(chosen)
+    except MedgroundError as error:
+        parser.exit(2, f"{error}\n")
+
+
+def prepare_folder(out: Path, settings: Settings, resume: bool) -> None:
+    """Make the run's folder; raises ConfigError where its checkpoints and what was asked don't fit together."""
+    make_folder(out)
+    last = get_last_checkpoint(out)
+    if resume and last is None:
+        raise ConfigError(f"{out}: there is no checkpoint to go on from; leave out --resume")
+    if not resume and last is not None:
+        raise ConfigError(f"{out}: holds checkpoints of a run; give --resume to go on with it, or another folder")
+    file = out / "settings.json"
+    if resume and file.is_file():
+        before: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        for key, value in settings.model_dump(mode="json", exclude=MAY_CHANGE).items():
+            if before.get(key, value) != value:
+                raise ConfigError(f"{file}: {key}: was {before[key]!r} and is now {value!r}; --resume can't change it")
+    write_json(file, settings.model_dump())
+
+
+def train(chosen: argparse.Namespace) -> None:
+    """Run what the command line asked for; see `main`."""
     settings = read_settings(chosen.config, chosen.set)
     torch.manual_seed(settings.seed)
-
     targets = [row for row in read_open_masks(chosen.masks, "train") if row.source not in settings.leave_out]
+    if not targets:
+        raise ConfigError(f"{chosen.masks}: no rows to train on: the manifest has none of split train, or all left out")
+    prepare_folder(chosen.out, settings, chosen.resume)
     processor = build_processor(
         corpus(targets, seed=settings.seed), vocabulary=settings.vocabulary, image_size=settings.image_size
     )
@@ -285,11 +338,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         named_share=settings.named_share,
         seed=settings.seed,
     )
-    chosen.out.mkdir(parents=True, exist_ok=True)
-    write_json(chosen.out / "settings.json", settings.model_dump())
     checks = list(build_samples(read_open_masks(chosen.masks, "val"), seed=settings.seed))
     picked = np.random.default_rng(settings.seed).permutation(len(checks))[: settings.check_samples]
     steps = -(-len(rows) // settings.batch_size)
+    callbacks: list[TrainerCallback] = []
+    if len(picked):
+        check = CheckBoxes([checks[i] for i in picked], processor, settings.check_every, chosen.out)
+        callbacks.append(check)
+    if chosen.most_steps is not None:
+        callbacks.append(StopEarly(chosen.most_steps))
     on_cpu = not torch.cuda.is_available()
     trainer = NanoTrainer(
         model=model,
@@ -297,7 +354,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         args=TrainingArguments(
             output_dir=str(chosen.out),
             num_train_epochs=1,  # the data set holds all epochs in a row
-            max_steps=chosen.most_steps,
             per_device_train_batch_size=settings.batch_size,
             # Constant, then falling: until the fall begins, a run may still be lengthened or cut by --set epochs.
             lr_scheduler_type="warmup_stable_decay",
@@ -319,9 +375,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         train_dataset=rows,
         data_collator=Collator(processor),
         processing_class=processor,
-        callbacks=[CheckBoxes([checks[i] for i in picked], processor, settings.check_every, chosen.out)],
+        callbacks=callbacks,
     )
     trainer.train(resume_from_checkpoint=chosen.resume or None)
+    trainer.save_state()
     save_model(model.to(torch.bfloat16), processor, chosen.out / "model", settings.name)
 
 
