@@ -87,14 +87,15 @@ def score(sample: Sample, target: Target, row: dict[str, Any]) -> dict[str, Any]
     }
 
 
-def run(method: str, chosen: argparse.Namespace, samples: list[Sample], targets: dict[str, Target]) -> None:
+def run(
+    method: str, grounder: MedGround, chosen: argparse.Namespace, samples: list[Sample], targets: dict[str, Target]
+) -> None:
     """Append what is missing of one method."""
     path = chosen.out / f"{method}.jsonl"
     done = {json.loads(line)["id"] for line in path.read_text().splitlines()} if path.exists() else set()
     rest = [sample for sample in samples if sample.id not in done]
     if not rest:
         return
-    grounder = MedGround(chosen.reasoner, chosen.segmenter, device=chosen.device)
     if method == "model":
         rows = answer_by_model(grounder, rest, chosen.mode)
     else:
@@ -180,8 +181,10 @@ def main() -> None:
     targets = read_open_masks(chosen.masks, chosen.split)
     samples = list(build_samples(targets))[: chosen.most]
     chosen.out.mkdir(parents=True, exist_ok=True)
+    # Every image's embedding is kept (4 MB each), because all methods prompt the same segmenter with other boxes.
+    grounder = MedGround(chosen.reasoner, chosen.segmenter, device=chosen.device, embeddings=len(samples))
     for method in chosen.methods.split(","):
-        run(method, chosen, samples, {target.id: target for target in targets})
+        run(method, grounder, chosen, samples, {target.id: target for target in targets})
     text, summary = table(chosen.out, samples)
     (chosen.out / "table.md").write_text(text, encoding="utf-8")
     (chosen.out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
