@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from medground.errors import TruthError
 from medground.masks import box_of
 from medground.types import Mask
 
@@ -88,7 +89,7 @@ def measure(mask: Mask, grey: npt.NDArray[Any]) -> Attributes:
     Raises
     ------
     TruthError
-        When the mask is empty.
+        When the mask is empty, or the two shapes differ.
 
     Examples
     --------
@@ -96,8 +97,10 @@ def measure(mask: Mask, grey: npt.NDArray[Any]) -> Attributes:
     >>> measure(grey > 0, grey)
     Attributes(zone='upper right', size='small', brightness='brighter than', shape='round')
     """
-    height, width = mask.shape
     box = box_of(mask)
+    height, width = mask.shape
+    if grey.shape != mask.shape:
+        raise TruthError(f"grey levels of shape {grey.shape} don't fit a mask of shape {mask.shape}")
     share = float(mask.mean())
     size = "tiny" if share <= TINY else "small" if share <= SMALL else "medium-sized" if share <= LARGE else "large"
 

@@ -82,10 +82,13 @@ def _turned(box: Sequence[float], turns: int, mirrored: bool) -> tuple[float, fl
 
 
 def _place(rng: random.Random, low: float, high: float, extent: float) -> float:
-    """Choose where a window of `extent` starts: it holds low to high, and strays little beyond the picture."""
+    """Choose where a window of `extent` starts: it holds low to high, and strays little beyond the picture if it can.
+
+    A window that is wider than the picture and its margin is held by the target alone.
+    """
     stray = 0.08
     first, last = max(high - extent, -stray), min(low, 1 + stray - extent)
-    if first > last:  # a window wider than the picture and its margin
+    if first > last:
         first, last = sorted((high - extent, low))
     return rng.uniform(first, last)
 
