@@ -121,7 +121,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="write the tables there (Markdown)")
     options = parser.parse_args()
 
-    whole = load_segmenter("litemedsam-whole")
+    whole = load_segmenter("litemedsam")
     # below=1 zooms on every box that is smaller than the picture, so that the table shows where it stops paying.
     zooms = {}
     for setting in options.settings:

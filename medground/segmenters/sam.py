@@ -96,7 +96,7 @@ class SamSegmenter:
             if family not in _FAMILIES:
                 raise SegmenterError(
                     f"segmenter {spec!r} is a model of type {family!r}; known are {', '.join(_FAMILIES)}, and the "
-                    "embedded 'litemedsam' and 'litemedsam-whole'"
+                    "embedded 'litemedsam' and 'litemedsam-zoom'"
                 )
             model_class, processor_class = (getattr(transformers, name) for name in _FAMILIES[family])
             self._processor = processor_class.from_pretrained(spec)

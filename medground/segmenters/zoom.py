@@ -1,8 +1,10 @@
 """Zoom: a target that is small in the frame is segmented in a crop of its own.
 
 A segmenter sees every picture at one fixed size, so a small target is left with few pixels. Cut out with some
-surroundings, encoded on its own and put back, it has many. The defaults of `Zoom` are what `benchmarks/zoom.py`
-measured to pay, for true boxes and for imperfect ones.
+surroundings, encoded on its own and put back, it has many; but a box that is off costs more there, and tissue that
+told the target from its neighbours is cut away. So it isn't the default. With LiteMedSAM and each edge of the true box
+moved by 10 % of the side, `benchmarks/zoom.py` found +0.10 Dice for CT lesions (7 targets) and a loss for small breast
+lesions and nuclei (13 targets) with the factor 3; a factor of 2 lost 0.008 over 271 targets of seven collections.
 """
 
 from __future__ import annotations
@@ -103,7 +105,7 @@ class Zoom:
     """
 
     def __init__(
-        self, segmenter: Segmenter, *, factor: float = 2.0, below: float = 0.5, smallest: int = 32, kept: int = 8
+        self, segmenter: Segmenter, *, factor: float = 3.0, below: float = 0.15, smallest: int = 32, kept: int = 8
     ) -> None:
         if factor < 1 or not 0 <= below <= 1 or smallest < 1 or kept < 1:
             raise ValueError("factor, smallest and kept must be at least 1, and below 0 to 1")
