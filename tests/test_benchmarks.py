@@ -41,7 +41,7 @@ def test_every_picture_of_the_demo_has_a_second_question(latency):
 
 
 def test_encoding_is_told_apart_from_the_mask_though_zoom_puts_it_off(latency, segmenter, picture):
-    used, watched = latency.watch(Zoom(segmenter))
+    used, watched = latency.watch(Zoom(segmenter, below=0.5))
     embedding = used.encode(picture)
     assert watched.encoded == 0
     small, other = (Box(x, 10, x + 12, 20, picture.space) for x in (5, 50))
