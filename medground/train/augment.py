@@ -50,7 +50,7 @@ class View:
     offset: float = 0.0
 
 
-def choose_view(rng: random.Random, source: str, box: Sequence[float]) -> View:
+def choose_view(rng: random.Random, source: str, box: Sequence[float], *, wide: bool = False) -> View:
     """Choose how to show a picture of a collection so that a target stays in sight.
 
     Parameters
@@ -60,13 +60,16 @@ def choose_view(rng: random.Random, source: str, box: Sequence[float]) -> View:
         The collection's name.
     box : sequence of 4 float
         The target, XYXY, fractions of the picture as stored.
+    wide : bool
+        Show it half of the time from up to 2.2 times as far, as a camera with a wider field would.
     """
     turns = rng.randrange(4) if source in FREE_TURNS else 0
     # A mirrored picture of these would make their questions' sides wrong.
     mirrored = source not in PATIENT_SIDED and rng.random() < 0.5
     angle = rng.uniform(-12, 12) if rng.random() < 0.3 else 0.0
     x1, y1, x2, y2 = _turned(box, turns, mirrored)
-    scale = np.exp(rng.uniform(np.log(0.6), np.log(1.25)))
+    least, most = (1.0, 2.2) if wide and rng.random() < 0.5 else (0.6, 1.25)
+    scale = np.exp(rng.uniform(np.log(least), np.log(most)))
     width, height = scale * rng.uniform(0.9, 1.1), scale * rng.uniform(0.9, 1.1)
     width, height = max(width, (x2 - x1) * 1.1), max(height, (y2 - y1) * 1.1)
     left, top = _place(rng, x1, x2, width), _place(rng, y1, y2, height)

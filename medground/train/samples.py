@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -43,7 +43,7 @@ class TrainingPictures:
     Parameters
     ----------
     targets : sequence of Target
-    epochs : int
+    epochs : float
         The data set is `epochs` times as long as there are pictures, each epoch in an order of its own.
     image_size : int
         Side of the square that the model sees.
@@ -54,23 +54,29 @@ class TrainingPictures:
     named_share : float
         How often the question names its target, so that the model also serves those who do.
     seed : int
+    emphasis : mapping of str to int
+        How often an epoch shows each picture of a collection; once where it isn't said.
+    wide : collection of str
+        Collections that are also shown from farther away; see `augment.choose_view`.
     """
 
     targets: Sequence[Target]
-    epochs: int = 1
+    epochs: float = 1
     image_size: int = 256
     most_targets: int = 3
     direct_share: float = 0.25
     named_share: float = 0.1
     seed: int = 0
+    emphasis: Mapping[str, int] = field(default_factory=dict)
+    wide: Collection[str] = ()
 
     @cached_property
     def pictures(self) -> list[list[Target]]:
-        """The targets of each picture."""
+        """The targets of each picture, a picture as often as an epoch shows it."""
         found: dict[str, list[Target]] = {}
         for target in self.targets:
             found.setdefault(str(target.image), []).append(target)
-        return list(found.values())
+        return [shown for shown in found.values() for _ in range(self.emphasis.get(shown[0].source, 1))]
 
     @cached_property
     def pairs(self) -> dict[str, Target]:
@@ -78,7 +84,7 @@ class TrainingPictures:
         return partners(self.targets)
 
     def __len__(self) -> int:
-        return len(self.pictures) * self.epochs
+        return round(len(self.pictures) * self.epochs)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         if not 0 <= index < len(self):
@@ -88,10 +94,11 @@ class TrainingPictures:
         rng = random.Random(f"{self.seed}/{epoch}/{order[place]}")  # noqa: S311 - chance for training, not for secrets
         targets = self.pictures[order[place]]
         chosen = rng.sample(targets, min(self.most_targets, len(targets)))
+        source = chosen[0].source
         picture = load_picture(chosen[0])
         masks = {target.id: load_mask(target) for target in chosen}
         first = box_of(masks[chosen[0].id])
-        view = choose_view(rng, chosen[0].source, first.to(Space.unit()).xyxy)
+        view = choose_view(rng, source, first.to(Space.unit()).xyxy, wide=source in self.wide)
         pixels = show(picture, view, self.image_size)
         grey = np.asarray(Image.fromarray(pixels).convert("L").resize((MASK_SIDE, MASK_SIDE)))
         turns = []

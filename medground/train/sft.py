@@ -22,7 +22,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch.nn import functional
 from torch.utils.data import SequentialSampler
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import AutoModelForImageTextToText, AutoProcessor, Trainer, TrainerCallback, TrainingArguments
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.trainer_utils import get_last_checkpoint
 
@@ -56,8 +56,12 @@ class Settings(BaseModel):
         Written into the model's folder.
     leave_out : tuple of str
         Collections that aren't trained on.
-    seed, epochs, batch_size : int
+    emphasis, wide
+        See `samples.TrainingPictures`.
+    seed, batch_size : int
         `batch_size` counts pictures.
+    epochs : float
+        How often each picture is seen.
     image_size, hidden_size, layers, vocabulary : int
         See `nano.build_model`.
     tower_rate, rate, weight_decay : float
@@ -80,8 +84,10 @@ class Settings(BaseModel):
 
     name: str = "nano-v0"
     leave_out: tuple[str, ...] = ()
+    emphasis: dict[str, int] = {}
+    wide: tuple[str, ...] = ()
     seed: int = 0
-    epochs: int = Field(default=10, gt=0)
+    epochs: float = Field(default=10, gt=0)
     batch_size: int = Field(default=16, gt=0)
     image_size: int = Field(default=256, multiple_of=128)
     hidden_size: int = Field(default=256, multiple_of=64)
@@ -287,6 +293,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--config", type=Path, required=True, help="recipe, TOML")
     parser.add_argument("--masks", type=Path, required=True, help="folder with manifest.jsonl, images/ and masks/")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run; the model is written to OUT/model")
+    parser.add_argument("--start-from", type=Path, help="folder of an earlier phase's model or checkpoint")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in OUT")
     parser.add_argument("--most-steps", type=int, help="stop early, for a trial; --resume goes on from there")
@@ -322,12 +329,16 @@ def train(chosen: argparse.Namespace) -> None:
     if not targets:
         raise ConfigError(f"{chosen.masks}: no rows to train on: the manifest has none of split train, or all left out")
     prepare_folder(chosen.out, settings, chosen.resume)
-    processor = build_processor(
-        corpus(targets, seed=settings.seed), vocabulary=settings.vocabulary, image_size=settings.image_size
-    )
-    model = build_model(
-        processor, image_size=settings.image_size, hidden_size=settings.hidden_size, layers=settings.layers
-    )
+    if chosen.start_from:
+        processor = AutoProcessor.from_pretrained(chosen.start_from)
+        model = AutoModelForImageTextToText.from_pretrained(chosen.start_from, dtype=torch.float32)
+    else:
+        processor = build_processor(
+            corpus(targets, seed=settings.seed), vocabulary=settings.vocabulary, image_size=settings.image_size
+        )
+        model = build_model(
+            processor, image_size=settings.image_size, hidden_size=settings.hidden_size, layers=settings.layers
+        )
     model.model.vision_tower.to(memory_format=torch.channels_last)
     rows = TrainingPictures(
         targets,
@@ -337,6 +348,8 @@ def train(chosen: argparse.Namespace) -> None:
         direct_share=settings.direct_share,
         named_share=settings.named_share,
         seed=settings.seed,
+        emphasis=settings.emphasis,
+        wide=settings.wide,
     )
     checks = list(build_samples(read_open_masks(chosen.masks, "val"), seed=settings.seed))
     picked = np.random.default_rng(settings.seed).permutation(len(checks))[: settings.check_samples]
