@@ -12,7 +12,14 @@ python=${PYTHON:-.venv/bin/python}
 export OMP_WAIT_POLICY=passive GOMP_SPINCOUNT=0
 export MALLOC_MMAP_THRESHOLD_=8589934592 MALLOC_TRIM_THRESHOLD_=17179869184 MALLOC_TOP_PAD_=268435456
 
-resume=()
-compgen -G "$out/checkpoint-*" > /dev/null && resume=(--resume)
-"$python" -m medground.train.sft --config recipes/nano_v0.toml --masks "$masks" --out "$out" "${resume[@]}"
-"$python" benchmarks/grounding.py --masks "$masks" --split test --reasoner "$out/model" --out "$out/test"
+train() { # train CONFIG OUT [OPTIONS]: from the start, or from the last checkpoint
+  local config=$1 folder=$2
+  shift 2
+  if compgen -G "$folder/checkpoint-*" > /dev/null; then set -- "$@" --resume; fi
+  "$python" -m medground.train.sft --config "$config" --masks "$masks" --out "$folder" "$@"
+}
+
+# The first phase ends at step 1300 of 1862, shortly after its rates began to fall; the second goes on from there.
+[ -d "$out/first/checkpoint-1300" ] || train recipes/nano_v0.toml "$out/first" --most-steps 1300
+[ -d "$out/second/model" ] || train recipes/nano_v0_wide.toml "$out/second" --start-from "$out/first/checkpoint-1300"
+"$python" benchmarks/grounding.py --masks "$masks" --split test --reasoner "$out/second/model" --out "$out/test"

@@ -1,6 +1,6 @@
 """Write a trained model's card: what it is, what it was trained on, how good it is, what it is not for.
 
-Run it as ``python -m medground.train.card --masks MASKS --run RUN --measured SUMMARY --out README.md``.
+Run it as ``python -m medground.train.card --masks MASKS --run FIRST SECOND --measured SUMMARY --out README.md``.
 """
 
 from __future__ import annotations
@@ -14,6 +14,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from safetensors import safe_open
+from transformers.trainer_utils import get_last_checkpoint
+
+from medground import taxonomy
 from medground._io import write_text
 from medground.data.open_masks import Target, read_open_masks
 
@@ -39,7 +43,7 @@ def model_card(settings: dict[str, Any], training: Sequence[Target], summary: di
     summary : dict
         ``summary.json`` of ``benchmarks/grounding.py`` on the test split.
     **facts
-        ``recipe``, ``parameters`` (millions), ``steps``, ``entities``.
+        ``recipe``, ``parameters`` (millions), ``steps`` (of each phase), ``image_size``, ``layers``, ``entities``.
     """
     counted = Counter((target.dataset, target.license, target.tier) for target in training)
     overall = summary["all samples"]
@@ -75,36 +79,38 @@ def _score_row(words: str, found: dict[str, Any]) -> str:
     return f"| {words} | {' | '.join(cells)} |"
 
 
+def _steps(run: Path) -> int:
+    """Return how many steps a run took."""
+    last = run if (run / "trainer_state.json").is_file() else Path(get_last_checkpoint(run))
+    steps: int = json.loads((last / "trainer_state.json").read_text(encoding="utf-8"))["global_step"]
+    return steps
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Write the card of a run."""
-    from safetensors import safe_open
-
-    from medground import taxonomy
-
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--masks", type=Path, required=True, help="folder with manifest.jsonl, images/ and masks/")
-    parser.add_argument("--run", type=Path, required=True, help="the training's folder")
-    parser.add_argument("--recipe", default="recipes/nano_v0.toml")
+    parser.add_argument("--run", type=Path, nargs="+", required=True, help="folders of the training's phases, in order")
+    parser.add_argument("--recipe", default="recipes/nano_v0.sh")
     parser.add_argument("--measured", type=Path, required=True, help="summary.json of benchmarks/grounding.py")
     parser.add_argument("--out", type=Path, required=True)
     chosen = parser.parse_args(arguments)
-    settings = json.loads((chosen.run / "settings.json").read_text(encoding="utf-8"))
+    settings = json.loads((chosen.run[-1] / "settings.json").read_text(encoding="utf-8"))
     training = [
         target for target in read_open_masks(chosen.masks, "train") if target.source not in settings["leave_out"]
     ]
-    with safe_open(chosen.run / "model" / "model.safetensors", "np") as weights:
+    with safe_open(chosen.run[-1] / "model" / "model.safetensors", "np") as weights:
         parameters = sum(
             math.prod(weights.get_slice(name).get_shape())
             for name in weights.keys()  # noqa: SIM118
         )
-    pictures = len({target.image for target in training}) * settings["epochs"]
     card = model_card(
         settings,
         training,
         json.loads(chosen.measured.read_text(encoding="utf-8")),
         recipe=chosen.recipe,
         parameters=parameters / 1e6,
-        steps=-(-pictures // settings["batch_size"]),
+        steps=" + ".join(str(_steps(run)) for run in chosen.run),
         entities=len(taxonomy.load_targets()),
     )
     write_text(chosen.out, card)
