@@ -236,7 +236,8 @@ def _mask_stage(row: dict[str, Any]) -> list[str]:
     return [
         *lines,
         "",
-        f"Dice of the two masks: mean {row['dice_mean']:.4f}, least {row['dice_least']:.4f}; "
+        f"Dice of the two masks: mean {row['dice_mean']:.4f}, least {row['dice_least']:.4f} "
+        f"({row['dice_least_image']}); "
         f"{row['dice_at_least_0.99']:.0%} of them at least 0.99.",
     ]
 

@@ -99,7 +99,14 @@ def test_the_report_is_a_table_for_each_part(latency):
     rows += [{"image": "brain", "size": "4 x 4", "asked": asked, "unread": 1} for asked in latency.ASKED]
     rows += [{"image": "trunk", "size": "4 x 4", "asked": asked, "unread": 0, **ROW} for asked in latency.ASKED]
     process = {"median": 0.21, "least": 0.2, "most": 0.3}
-    mask_stage = {"images": 2, "boxes": 3, "dice_mean": 0.999, "dice_least": 0.995, "dice_at_least_0.99": 1.0}
+    mask_stage = {
+        "images": 2,
+        "boxes": 3,
+        "dice_mean": 0.999,
+        "dice_least": 0.995,
+        "dice_least_image": "cell",
+        "dice_at_least_0.99": 1.0,
+    }
     for name in ("first", "next"):
         mask_stage |= {f"{name}_ours_seconds": 0.02, f"{name}_theirs_seconds": 0.08, f"{name}_ratio": 0.25}
     figures = {
@@ -117,6 +124,7 @@ def test_the_report_is_a_table_for_each_part(latency):
     assert "| **median of 2** | second question | 10 | 500 | 40 | 6 | 600 | 1 |" in text
     assert "| next box of the same image | 20 | 80 | 0.25 |" in text
     assert f"{figures['machine']['threads']} threads" in text
+    assert "least 0.9950 (cell); 100% of them at least 0.99" in text
     for block in text.split("\n\n")[1:-1]:
         assert len({line.count("|") for line in block.splitlines()}) == 1
 
