@@ -133,6 +133,20 @@ def test_other_pictures_are_mirrored_and_those_without_a_right_way_up_turned() -
     assert all(110 < turns[turn] < 190 for turn in range(4))
 
 
+@pytest.mark.parametrize("box", [(0.4, 0.4, 0.6, 0.55), (0, 0, 0.1, 0.1)])
+def test_a_wide_view_is_half_of_the_time_from_farther_away(box: tuple[float, float, float, float]) -> None:
+    views = [choose_view(random.Random(seed), SIDED, box, wide=True) for seed in range(600)]
+    widths = np.array([view.crop[2] - view.crop[0] for view in views])
+    assert 0.23 < np.mean(widths > 1.4) < 0.35
+    assert 2.1 < widths.max() < 2.2 * 1.1
+    assert np.mean(widths < 0.9) > 0.2
+    for view in views:
+        assert view.crop[0] <= box[0]
+        assert view.crop[1] <= box[1]
+        assert view.crop[2] >= box[2]
+        assert view.crop[3] >= box[3]
+
+
 def test_a_view_is_a_function_of_the_seed() -> None:
     def views() -> list[View]:
         return [choose_view(random.Random(seed), FREE, (0.2, 0.1, 0.3, 0.5)) for seed in range(20)]

@@ -76,6 +76,38 @@ def test_an_epoch_shows_every_picture_once_in_an_order_of_its_own(
     assert len(set(epochs)) == 4
 
 
+def test_emphasis_repeats_a_collections_pictures_in_views_of_their_own(targets: list[Target]) -> None:
+    plain = TrainingPictures(targets, image_size=32)
+    rows = TrainingPictures(targets, image_size=32, emphasis={"drishti": 5, "busi": 2}, named_share=1.0, direct_share=1)
+    assert (len(plain), len(rows)) == (9, 9 + 4 + 1)
+    eyes = [row for row in rows if "optic" in row["turns"][0][0] or "papilla" in row["turns"][0][0]]
+    assert len(eyes) == 5
+    assert len({row["pixels"].tobytes() for row in eyes}) == 5
+    assert all(
+        same(row, again)
+        for row, again in zip(plain, TrainingPictures(targets, image_size=32, emphasis={}), strict=True)
+    )
+
+
+@pytest.mark.parametrize(("epochs", "length"), [(0.5, 4), (1.4, 13), (2, 18), (2.0, 18)])
+def test_epochs_may_be_broken_off(targets: list[Target], epochs: float, length: int) -> None:
+    rows = TrainingPictures(targets, epochs=epochs, image_size=32)
+    assert len(rows) == len(list(rows)) == length
+    assert same(rows[3], TrainingPictures(targets, epochs=3, image_size=32)[3])
+
+
+def test_wide_collections_are_also_shown_from_farther_away(targets: list[Target]) -> None:
+    eye = [target for target in targets if target.source == "drishti"]
+    shares = {}
+    for wide in ((), ("drishti",)):
+        rows = TrainingPictures(eye, epochs=80, image_size=32, wide=wide)
+        boxes = [parse(row["turns"][0][1], SPACE, strict=True).box for row in rows]
+        shares[wide] = np.array([box.width * box.height for box in boxes if box is not None])
+    least = shares[()].min()
+    assert 0.25 < np.mean(shares["drishti",] < least * 0.9) < 0.6
+    assert shares["drishti",].max() > np.median(shares[()]), "and as before half of the time"
+
+
 def test_the_rows_end(targets: list[Target]) -> None:
     rows = TrainingPictures(targets[:2], epochs=2, image_size=32)
     assert len(list(rows)) == len(rows) == 4

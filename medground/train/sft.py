@@ -22,7 +22,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch.nn import functional
 from torch.utils.data import SequentialSampler
-from transformers import AutoModelForImageTextToText, AutoProcessor, Trainer, TrainerCallback, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.trainer_utils import get_last_checkpoint
 
@@ -33,6 +33,7 @@ from medground.errors import ConfigError, MedgroundError, ParseError
 from medground.images import load_image
 from medground.parsing import parse
 from medground.reasoners import Request
+from medground.reasoners._load import load_model
 from medground.reasoners.hf import HFReasoner
 from medground.train.nano import NUMBERS, build_model, build_processor, write_identity
 from medground.train.samples import TrainingPictures, corpus
@@ -321,6 +322,18 @@ def prepare_folder(out: Path, settings: Settings, resume: bool) -> None:
     write_json(file, settings.model_dump())
 
 
+def load_phase(folder: Path, settings: Settings) -> tuple[Any, Any]:
+    """Return an earlier phase's model and processor; raises where they aren't of the recipe's size."""
+    model, processor = load_model(folder, torch.device("cpu"), "float32", None)
+    text = model.config.get_text_config()
+    there = {"image_size": dict(processor.image_processor.size).get("height")}
+    there |= {"hidden_size": text.hidden_size, "layers": text.num_hidden_layers}
+    for key, found in there.items():
+        if found != getattr(settings, key):
+            raise ConfigError(f"{folder}: {key}: is {found} there and {getattr(settings, key)} in the recipe")
+    return model, processor
+
+
 def train(chosen: argparse.Namespace) -> None:
     """Run what the command line asked for; see `main`."""
     settings = read_settings(chosen.config, chosen.set)
@@ -328,10 +341,8 @@ def train(chosen: argparse.Namespace) -> None:
     targets = [row for row in read_open_masks(chosen.masks, "train") if row.source not in settings.leave_out]
     if not targets:
         raise ConfigError(f"{chosen.masks}: no rows to train on: the manifest has none of split train, or all left out")
-    prepare_folder(chosen.out, settings, chosen.resume)
     if chosen.start_from:
-        processor = AutoProcessor.from_pretrained(chosen.start_from)
-        model = AutoModelForImageTextToText.from_pretrained(chosen.start_from, dtype=torch.float32)
+        model, processor = load_phase(chosen.start_from, settings)
     else:
         processor = build_processor(
             corpus(targets, seed=settings.seed), vocabulary=settings.vocabulary, image_size=settings.image_size
@@ -339,6 +350,7 @@ def train(chosen: argparse.Namespace) -> None:
         model = build_model(
             processor, image_size=settings.image_size, hidden_size=settings.hidden_size, layers=settings.layers
         )
+    prepare_folder(chosen.out, settings, chosen.resume)
     model.model.vision_tower.to(memory_format=torch.channels_last)
     rows = TrainingPictures(
         targets,
