@@ -31,7 +31,7 @@ from medground.coords import Space
 from medground.images import MedicalImage, load_image
 from medground.masks import box_of, largest_component
 from medground.segmenters import Prompt
-from medground.segmenters.litemedsam import SIDE, LiteMedSam
+from medground.segmenters.litemedsam import SIDE, LiteMedSam, checkpoint_state
 from medground.types import Box
 
 MNI = "datasets/data/mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz"

@@ -278,7 +278,7 @@ SEEDS: dict[str, Callable[[], bytes]] = {
 @pytest.mark.parametrize("name", SEEDS)
 def test_damaged_files_give_a_picture_or_a_sentence(tmp_path: Path, name: str) -> None:
     """Cut and flipped anywhere, a file is read or refused; any other exception, warnings included, fails this."""
-    chance = random.Random(name)  # noqa: S311
+    chance = random.Random(name)
     whole = SEEDS[name]()
     path = tmp_path / name
     for _ in range(60):

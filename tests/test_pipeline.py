@@ -18,7 +18,7 @@ from medground.images import MedicalImage
 from medground.masks import decode_rle
 from medground.pipeline import MedGround, in_source_pixels
 from medground.segmenters import Prompt, load_segmenter
-from medground.types import Box, Grounding, Point
+from medground.types import Box, Grounding, Point, Result
 
 QUESTION = "Where is it?"
 

@@ -199,6 +199,7 @@ def load_litemedsam_encoder(tower: torch.nn.Module) -> int:
     for the farther ones.
     """
     import torch
+
     from medground.segmenters.litemedsam import checkpoint_state
 
     state = {
