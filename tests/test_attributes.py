@@ -126,6 +126,7 @@ def test_the_shape_is_the_ratio_of_the_axes_however_it_lies(angle: float, shape:
         (20, 46, "elongated"),
         (60, 20, "elongated"),
         (1, 3, "elongated"),
+        (2, 4, "oval"),
         (40, 1, "elongated"),
     ],
 )

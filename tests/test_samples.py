@@ -141,7 +141,7 @@ def test_completions_state_the_shown_masks(targets: list[Target], monkeypatch: p
             modes[mode] += 1
     total = sum(modes.values())
     assert total > 95
-    assert 0.15 < modes["direct"] / total < 0.36
+    assert modes["direct"] > 5
 
 
 def told(trace: str) -> tuple[str, ...]:
@@ -221,10 +221,12 @@ def test_targets_are_named_as_often_as_asked(targets: list[Target], share: float
     assert low <= np.mean(named) <= high
 
 
-@pytest.mark.parametrize(("share", "modes"), [(0.0, {False}), (1.0, {True})])
-def test_modes_follow_the_share(targets: list[Target], share: float, modes: set[bool]) -> None:
-    rows = TrainingPictures(targets, epochs=2, image_size=32, direct_share=share)
-    assert {user.endswith(DIRECT) for index in range(len(rows)) for user, _ in rows[index]["turns"]} == modes
+@pytest.mark.parametrize(("share", "low", "high"), [(0.0, 0, 0), (0.25, 0.15, 0.35), (1.0, 1, 1)])
+def test_answers_come_without_reasoning_as_often_as_asked(
+    targets: list[Target], share: float, low: float, high: float
+) -> None:
+    rows = TrainingPictures(targets, epochs=20 if low < high else 2, image_size=32, direct_share=share)
+    assert low <= np.mean([user.endswith(DIRECT) for row in rows for user, _ in row["turns"]]) <= high
 
 
 def test_no_more_targets_are_asked_about_than_wanted(targets: list[Target]) -> None:
