@@ -16,8 +16,10 @@ from medground.demo import CASES, run_demo
 from medground.drawing import MASK
 from medground.errors import MedgroundError, MissingExtraError
 from medground.images import load_image
+from medground.masks import box_of
 from medground.pipeline import MedGround
 from medground.taxonomy import leaks, load_targets
+from medground.types import Box
 
 
 class Page(HTMLParser):
@@ -116,3 +118,17 @@ def test_mask_shows_on_the_page(tmp_path: Path, reasoner, segmenter):
     tinted = plain[inside] * 0.65 + np.array(MASK) * 0.35
     assert np.median(np.abs(drawn[inside] - tinted)) < 4
     assert np.median(np.abs(drawn[inside] - plain[inside])) > 20
+
+
+def test_the_shipped_models_find_the_optic_disc() -> None:
+    pytest.importorskip("skimage")
+    case = next(case for case in CASES if case.target == "optic disc")
+    image = load_image(case.path())
+    result = MedGround(device="cpu").ground(image, case.question)
+    assert result.box is not None
+    assert result.mask is not None
+    by_eye = Box(122, 545, 310, 752, image.space)
+    assert result.box.iou(by_eye) > 0.5
+    assert box_of(result.mask).iou(by_eye) > 0.5
+    assert all(by_eye.contains(point) for point in result.points)
+    assert "optic disc" in result.reasoning
