@@ -44,7 +44,6 @@ from medground.segmenters.zoom import Zoom
 OTHER_QUESTIONS = {
     "data/retina.jpg": "Which spot of the retina gives the sharpest sight?",
     "datasets/data/mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz": "What keeps movements smooth and balanced?",
-    "data/test_files/CT_small.dcm": "Which organ filters the blood and makes urine?",
     "data/test_files/examples_overlay.dcm": "Which organ clears old red cells out of the blood?",
 }
 LIMITS = {"import medground": 0.3, "medground --help": 0.5}

@@ -23,6 +23,9 @@ from medground.data.open_masks import Target, read_open_masks
 
 __all__ = ["model_card"]
 
+POOR = 0.35
+"""Mean box IoU below which a kind of target is named among the limits."""
+
 ROWS = {
     "model": "this model",
     "centre": "a box in the centre",
@@ -48,6 +51,7 @@ def model_card(settings: dict[str, Any], training: Sequence[Target], summary: di
     counted = Counter((target.dataset, target.license, target.tier) for target in training)
     overall = summary["all samples"]
     kinds = [value for key, value in summary.items() if key != "all samples"]
+    poor = [name for name, value in summary.items() if name != "all samples" and value["model"]["box_iou"][0] < POOR]
     left_out = settings["leave_out"]
     largest = Counter(target.source for target in training).most_common(5)
     words = (files(__package__) / "model_card.md").read_text(encoding="utf-8")
@@ -64,6 +68,8 @@ def model_card(settings: dict[str, Any], training: Sequence[Target], summary: di
         scores="\n".join(_score_row(words, overall[method]) for method, words in ROWS.items() if method in overall),
         n=overall["n"],
         kinds=len(kinds),
+        poor_below=POOR,
+        poor=", ".join(poor) or "none",
         share=sum(count for _, count in largest) / len(training),
         kind_iou=overall["model"]["mean over targets"]["box_iou"],
         kind_dice=overall["model"]["mean over targets"]["dice"],
