@@ -50,7 +50,7 @@ def answer_by_box(grounder: MedGround, choose: Callable[[Sample], Box], samples:
     for sample in samples:
         image = load_image(sample.image)
         box = choose(sample)
-        mask = grounder.segment(image, Prompt(box=box)).mask if grounder.segmenter else None
+        mask = grounder.segment(image, Prompt(box=box)).mask
         yield {"bbox": list(box.xyxy), "points": [], "mask": mask, "reasoning": "", "error": None}
 
 

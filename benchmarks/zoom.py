@@ -27,6 +27,7 @@ from rich.progress import track
 from medground.errors import SegmenterError
 from medground.images import MedicalImage, load_image
 from medground.masks import box_of, largest_component
+from medground.metrics import dice
 from medground.segmenters import Prompt, Segmenter, load_segmenter
 from medground.segmenters.zoom import Zoom
 from medground.types import Box, Mask
@@ -61,11 +62,6 @@ def moved(box: Box, amount: float, rng: np.random.Generator) -> Box:
             except ValueError:
                 continue
     return box
-
-
-def dice(mask: Mask, truth: Mask) -> float:
-    total = int(mask.sum()) + int(truth.sum())
-    return 2 * int((mask & truth).sum()) / total if total else 1.0
 
 
 def interval(differences: np.ndarray, rng: np.random.Generator) -> tuple[float, float]:

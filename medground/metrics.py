@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from medground.coords import Space
 from medground.types import Mask, Point
 
 __all__ = ["bootstrap_interval", "dice", "pointing"]
@@ -51,8 +52,6 @@ def pointing(points: Sequence[Point], true: Mask) -> float:
     >>> pointing([Point(0.5, 0.5, space), Point(1.5, 0.5, space)], np.array([[True, False]]))
     0.5
     """
-    from medground.coords import Space
-
     height, width = true.shape
     hits = 0
     for point in points:
