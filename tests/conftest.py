@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from medground.coords import Space
 from medground.errors import SegmenterError
@@ -18,6 +19,11 @@ from medground.parsing import format_answer
 from medground.reasoners import Completion, Request
 from medground.segmenters import MaskPrediction, Prompt
 from medground.types import Box, Point
+
+# The same examples on every run, so that a change that passes here passes everywhere; `--hypothesis-profile=default`
+# draws new ones.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.load_profile("repeatable")
 
 Script = Callable[[Request, Space], str]
 
