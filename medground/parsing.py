@@ -19,7 +19,7 @@ from medground.prompts import Mode
 from medground.tolerant import MAX_ANSWER, OUTSIDE, has_area, parse_tolerant
 from medground.types import Box, Grounding, Point
 
-__all__ = ["MAX_ANSWER", "OUTSIDE", "format_answer", "parse"]
+__all__ = ["MAX_ANSWER", "OUTSIDE", "format_answer", "parse", "written_box", "written_point"]
 
 _TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 
@@ -99,6 +99,24 @@ def format_answer(box: Box | None, points: Sequence[Point], space: Space, *, rea
     if any(tag in think.lower() for tag in _TAGS):
         raise ValueError("the reasoning holds a think or answer tag, so the completion couldn't be read back")
     return (f"<think>{think}</think>" if think else "") + f"<answer>{json.dumps(answer)}</answer>"
+
+
+def written_box(box: Box, space: Space) -> Box:
+    """Return a box as `format_answer` writes it in a space: rounded, but never to nothing.
+
+    Examples
+    --------
+    >>> written_box(Box(10.4, 20, 10.6, 30, Space.pixels(100, 100)), Space.pixels(100, 100)).xyxy
+    (10.0, 20.0, 11.0, 30.0)
+    """
+    x1, y1, x2, y2 = written_order(_write_box(box.to(space), space), space)
+    return Box(float(x1), float(y1), float(x2), float(y2), space)
+
+
+def written_point(point: Point, space: Space) -> Point:
+    """Return a point as `format_answer` writes it in a space: rounded."""
+    x, y = written_order(_write(point.to(space).xy, space), space)
+    return Point(float(x), float(y), space)
 
 
 def _write(values: Sequence[float], space: Space) -> list[float]:
