@@ -190,13 +190,17 @@ def _lacking(truth: Truth, row: int | None) -> TruthError:
 
 def _true(truth: Truth, row: int) -> tuple[Edges, Pair]:
     """Return the true box and points in the paper's frame."""
-    box, points, space = truth.box, truth.points, truth.space
-    if box is None or len(points) != 2:
+    if truth.box is None or len(truth.points) != 2:
         raise _lacking(truth, row)
-    first, second = points
-    if space.width == space.height == SIDE:
-        return box.xyxy, (first.xy, second.xy)
-    return _scaled(box.xyxy, space), (_scaled(first.xy, space), _scaled(second.xy, space))
+    box: Edges = truth.box.xyxy
+    first: Edges = truth.points[0].xy
+    second: Edges = truth.points[1].xy
+    space = truth.space
+    if not space.width == space.height == SIDE:
+        box, first, second = (_scaled(values, space) for values in (box, first, second))
+    if not (_within_reach(box) and _within_reach(first) and _within_reach(second)):
+        raise TruthError(f"truth of row {row}: a number is beyond {LARGEST:g}; check the coordinates and the space")
+    return box, (first, second)
 
 
 def _scaled(values: Sequence[float], space: Space) -> list[float]:
@@ -208,12 +212,11 @@ def _placed(value: Any, count: int, space: Space) -> Sequence[float] | None:
     """Return a written list of numbers in the paper's frame; None unless it can be computed with."""
     if not (_numbers(value, count) and _within_reach(value)):
         return None
-    if space.order == "yx":
-        value = written_order(value, space)
+    numbers: list[float] = value if space.order == "xy" else written_order(value, space)
     if space.width == space.height == SIDE:
-        return value
-    scaled = _scaled(value, space)
-    return scaled if _within_reach(scaled) else None
+        return numbers
+    numbers = _scaled(numbers, space)
+    return numbers if _within_reach(numbers) else None
 
 
 def _within_reach(values: Sequence[float]) -> bool:
@@ -283,7 +286,7 @@ def hard(completions: Sequence[str], truths: Sequence[Truth]) -> list[dict[str, 
     >>> near = "{'bbox': [110, 100, 310, 200], 'points_1': [250, 150], 'points_2': [150, 140]}"
     >>> terms = hard([f"<think>A bright oval.</think><answer>{near}</answer>"], [truth])[0]
     >>> {name: terms[name] for name in ("bbox_iou", "bbox_align", "points_dice", "points_angle")}
-    {'bbox_iou': 0.9497, 'bbox_align': 0.9968, 'points_dice': 1.0, 'points_angle': 0.9976}
+    {'bbox_iou': 0.9519, 'bbox_align': 0.9969, 'points_dice': 1.0, 'points_angle': 0.9976}
     """
     return [_score(text, truth, row, True) for row, (text, truth) in enumerate(zip(completions, truths, strict=True))]
 

@@ -44,7 +44,7 @@ def log_shaped(value: float, k: float = 3.0) -> float:
     Examples
     --------
     >>> [round(log_shaped(value), 4) for value in (0, 0.5, 1)]
-    [0.1, 0.6948, 1.0]
+    [0.1, 0.6949, 1.0]
     """
     return 0.9 * math.log(k * value + 1) / math.log(k + 1) + 0.1
 
@@ -135,7 +135,8 @@ def box_scale(predicted: Edges, true: Edges) -> float:
     w, h = predicted[2] - predicted[0], predicted[3] - predicted[1]
     true_w, true_h = true[2] - true[0], true[3] - true[1]
     area = math.log((w * h + 1e-6) / (true_w * true_h + 1e-6))
-    ratio = math.log((w / h + 1e-6) / (true_w / true_h + 1e-6))
+    # The ratio of a box almost without height needn't fit in a float.
+    ratio = math.log((min(w / h, 1e60) + 1e-6) / (min(true_w / true_h, 1e60) + 1e-6))
     return min(math.hypot(area, ratio), 1.0)
 
 
@@ -201,8 +202,9 @@ def _lens(apart: float, one: float, other: float) -> float:
     if apart <= abs(one - other):
         return math.pi * min(one, other) ** 2
     a, b = one * one, other * other
-    cosine = (apart * apart + a - b) / (2 * apart * one)
-    true_cosine = (apart * apart + b - a) / (2 * apart * other)
+    # Divided one by one: the product of two small numbers may be 0.
+    cosine = (apart * apart + a - b) / apart / (2 * one)
+    true_cosine = (apart * apart + b - a) / apart / (2 * other)
     # Heron's product; both it and the cosines may leave their range by rounding.
     product = (one + other - apart) * (apart + one - other) * (apart - one + other) * (apart + one + other)
     sectors = a * math.acos(max(-1.0, min(cosine, 1.0))) + b * math.acos(max(-1.0, min(true_cosine, 1.0)))
