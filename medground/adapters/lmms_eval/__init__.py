@@ -1,0 +1,1 @@
+"""A task folder for lmms-eval, ``--include_path .../medground/adapters/lmms_eval``; see docs/integrations.md."""
