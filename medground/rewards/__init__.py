@@ -4,8 +4,8 @@
 >>> answer = '{"bbox": [100, 100, 300, 220], "points_1": [150, 150], "points_2": [250, 160]}'
 >>> earned = score(f"<think>A pale band.</think><answer>{answer}</answer>", truth)
 >>> {name: round(value, 3) for name, value in earned.items()}  # doctest: +NORMALIZE_WHITESPACE
-{'format': 1.0, 'absence': 1.0, 'box': 0.848, 'points_dice': 0.931, 'points_inside': 1.0, 'honesty': 1.0, 'length': 1.0,
- 'repetition': 1.0, 'score': 0.941}
+{'format': 1.0, 'absence': 1.0, 'box': 0.85, 'points_dice': 0.936, 'points_inside': 1.0, 'honesty': 1.0, 'length': 1.0,
+ 'repetition': 1.0, 'score': 0.943}
 
 docs/rewards.md shows each term's formula, its plot, and what hacking it would look like. Recipes: ``medground`` (ours),
 ``umrg-base``, ``umrg-soft``, ``umrg-hard`` (MedReasoner, arXiv 2508.08177) and ``thinkvg`` (GEMeX-ThinkVG, arXiv

@@ -43,7 +43,7 @@ def box(predicted: Box, true: Box) -> float:
     >>> box(true, true)
     1.0
     >>> [round(box(Box(x, 10, x + 20, 30, space), true), 3) for x in (20, 40, 70)]
-    [0.392, 0.069, 0.046]
+    [0.392, 0.069, 0.047]
     """
     if predicted == true:
         return 1.0

@@ -11,11 +11,11 @@ from dataclasses import replace
 
 from medground.errors import TruthError
 from medground.parsing import format_answer, written_box, written_point
-from medground.rewards.box import box
+from medground.rewards.box import box as box_term
 from medground.rewards.evidence import Facts, evidence, honesty
 from medground.rewards.guards import length, repetition
 from medground.rewards.layout import Reading, layout
-from medground.rewards.mask import mask
+from medground.rewards.mask import mask as mask_term
 from medground.rewards.points import points_dice, points_inside
 from medground.rewards.recipe import Recipe
 from medground.rewards.truth import Truth, read_truth
@@ -54,7 +54,7 @@ def medground_recipe(segmenter: Segmenter | None = None) -> Recipe:
     -------
     Recipe
         Terms ``format``, ``absence``, ``box``, ``points_dice``, ``points_inside``, ``length`` and ``repetition`` on
-        each row; ``mask``, ``evidence`` and ``honesty`` where they apply. An answer that can't be read scores 0 on each.
+        each row; ``mask``, ``evidence`` and ``honesty`` where they apply. An answer that can't be read scores 0 on all.
 
     Notes
     -----
@@ -104,7 +104,7 @@ def _terms(segmenter: Segmenter | None) -> Callable[[Sequence[str], Sequence[Tru
         ]
         scored = [_score(*row) for row in zip(completions, readings, truths, strict=True)]
         if segmenter is not None:
-            for row, worth in zip(scored, mask(readings, truths, segmenter), strict=True):
+            for row, worth in zip(scored, mask_term(readings, truths, segmenter), strict=True):
                 if worth is not None:
                     row["mask"] = worth
         return scored
@@ -116,9 +116,13 @@ def _settled(reading: Reading | None, truth: Truth) -> Reading | None:
     """Put the truth in the place of a prediction that is the truth as it is written: rounding is no fault."""
     if reading is None or reading.box is None or truth.box is None:
         return reading
-    said = truth.box if reading.box in (truth.box, written_box(truth.box, truth.space)) else reading.box
-    written = {written_point(point, truth.space): point for point in truth.points}
-    return replace(reading, box=said, points=tuple(written.get(point, point) for point in reading.points))
+    box = truth.box if reading.box in (truth.box, written_box(truth.box, truth.space)) else reading.box
+    written = [written_point(point, truth.space) for point in truth.points]
+    if list(reading.points) in (written, written[::-1]):  # both at once: two true points may be written as one place
+        points = truth.points
+    else:
+        points = tuple(truth.points[written.index(point)] if point in written else point for point in reading.points)
+    return replace(reading, box=box, points=points)
 
 
 def _score(completion: str, reading: Reading | None, truth: Truth) -> dict[str, float]:
@@ -156,7 +160,7 @@ def _location(reading: Reading, truth: Truth) -> dict[str, float]:
     share = sum(inside) / len(inside) if inside else 0.0
     circles = points_dice(measured(reading.points), measured(truth.points)) if truth.points else share
     return {
-        "box": box(reading.box.to(ruler), truth.box.to(ruler)),
+        "box": box_term(reading.box.to(ruler), truth.box.to(ruler)),
         "points_dice": circles,
         "points_inside": share,
     }

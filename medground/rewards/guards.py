@@ -20,9 +20,11 @@ _PARDONED = 0.1
 
 
 def length(completion: str) -> float:
-    r"""Return 1 for a completion of up to 4,000 characters, falling to 0 at 8,000 (the overlong punishment of DAPO).
+    r"""Return 1 for a completion of up to 4,000 characters, falling to 0 at 8,000; 0 to 1.
 
     .. math:: length = \min\left(1, \max\left(0, \frac{8000 - n}{8000 - 4000}\right)\right)
+
+    for n characters (the overlong punishment of DAPO, arXiv 2503.14476).
 
     Notes
     -----

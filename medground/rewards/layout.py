@@ -45,7 +45,7 @@ class Reading:
 
 
 def layout(completion: str, space: Space, mode: Mode = "reason") -> Reading | None:
-    r"""Read a completion for a reward, and grade its layout.
+    r"""Read a completion for a reward, and grade its layout: 0 to 1, and at least 0.5 where the answer can be read.
 
     .. math:: format = \tfrac12 [answer] + \tfrac14 [think] + \tfrac14 [nothing\ else]
 

@@ -47,7 +47,8 @@ def points_dice(predicted: Sequence[Point], true: Sequence[Point]) -> float:
         shared = math.pi * small**2
     else:
         shared = _segment(small, large, apart) + _segment(large, small, apart)
-    return min(2 * shared / (math.pi * (ar**2 + br**2)), 1.0)
+    both = math.pi * (ar**2 + br**2)
+    return min(2 * shared / both, 1.0) if both else 0.0  # circles too small for a float
 
 
 def points_inside(predicted: Sequence[Point], box: Box | None, mask: Mask | None = None) -> float:

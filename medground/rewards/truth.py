@@ -6,7 +6,6 @@ A label that can't be right raises TruthError: the data is wrong, so the model m
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -132,7 +131,7 @@ class Truth:
         >>> mask = np.zeros((90, 90), bool); mask[5:15, 70:80] = True
         >>> truth = Truth.from_mask(mask)
         >>> truth.box.xyxy, [point.xy for point in truth.points]
-        ((70.0, 5.0, 80.0, 15.0), [(74.5, 9.5), (72.5, 7.5)])
+        ((70.0, 5.0, 80.0, 15.0), [(74.5, 9.5), (77.5, 12.5)])
         """
         box = box_of(mask)
         facts = Facts.measure(mask, grey)
@@ -148,7 +147,7 @@ class Truth:
         {'image_size': [90, 90], 'coordinates': 'pixels', 'bbox_2d': [70, 5, 80, 15]}
         """
         own = self.space
-        # Pixels of a resized image depend on its model's settings; to a score they are pixels of a picture of that size.
+        # Pixels of a resized image depend on its model's settings; to a score they are a picture's of that size.
         picture, name = (own, "pixels") if own.name == "resized pixels" else (self.picture or own, own.name)
         name += " yx" if own.order == "yx" else ""
         row: dict[str, Any] = {"image_size": [picture.width, picture.height], "coordinates": name}
@@ -239,8 +238,8 @@ def _of_dict(value: Mapping[str, Any]) -> Truth:
     space = picture
     if (name := value.get("coordinates", "pixels")) != "pixels":
         try:
-            space = space_named(name, picture.width, picture.height)
-        except (ConfigError, TypeError) as error:
+            space = space_named(str(name), int(picture.width), int(picture.height))
+        except ConfigError as error:
             _refuse("coordinates", str(error), error)
     mode = value.get("mode", "reason")
     if mode not in ("reason", "direct"):
