@@ -13,6 +13,7 @@ __all__ = [
     "DETERMINERS",
     "DOUBT",
     "FUNCTION_WORDS",
+    "HAVING",
     "LABELS",
     "NOT_DESCRIPTIONS",
     "PARTS",
@@ -59,14 +60,17 @@ DESCRIPTIONS: dict[str, tuple[str, str]] = {
     **_table(
         "brightness",
         brighter_than="bright, brighter, lighter, pale, paler, whiter, hyperintense, hyperdense, hyperechoic, "
-        "hyperattenuating, hyperechogenic, hyperreflective, radiopaque, high signal, high intensity, high attenuation",
+        "hyperattenuating, hyperechogenic, hyperreflective, radiopaque, high signal, high intensity, high density, "
+        "high attenuation, high signal intensity",
         darker_than="dark, darker, dimmer, blacker, hypointense, hypodense, hypoechoic, anechoic, hypoattenuating, "
-        "hypoechogenic, hyporeflective, radiolucent, low signal, low intensity, low attenuation",
+        "hypoechogenic, hyporeflective, radiolucent, low signal, low intensity, low density, low attenuation, "
+        "low signal intensity",
         about_as_bright_as="isointense, isodense, isoechoic, isoattenuating, isoechogenic, equally bright",
     ),
 }
 """Phrases of at most three words -> (facet, value). Single words stand for the target against its surroundings."""
 
+_COLOURS = "red green blue yellow brown purple pink orange violet magenta"
 NOT_DESCRIPTIONS = frozenset(
     f"{word} {noun}"
     for word, nouns in {
@@ -74,35 +78,42 @@ NOT_DESCRIPTIONS = frozenset(
         "large": "bowel intestine intestines vessel vessels cell",
         "round": "ligament cell window",
         "oval": "window",
-        "bright": "field",
-        "dark": "field",
+        "bright": f"field {_COLOURS}",
+        "dark": f"field {_COLOURS}",
+        "pale": _COLOURS,
+        "light": _COLOURS,
         "linear": "array probe accelerator",
     }.items()
     for noun in nouns.split()
 )
-"""Names in which a word describes nothing."""
+"""Names in which a word describes nothing, and colours, which say nothing about grey levels."""
 
 _SURROUNDINGS = (
     r"(?:(?:its|the|their|all) )?(?:own |immediate |direct |local |immediately |directly |normal )?"
     r"(?:surroundings|surround|background|neighbou?rhood|(?:surrounding|adjacent|neighbou?ring) [a-z]+"
     r"|(?:tissue|tissues|area|region|skin|parenchyma) (?:that surrounds|surrounding|around) it"
-    r"|what (?:surrounds|is around|lies around) it|everything around it)\b"
+    r"|what (?:surrounds|is around|lies around) it|everything around it)(?![\w'])"
 )
 _LEVEL = r"(?:signal intensity|signal|intensity|attenuation|density|echogenicity|brightness|reflectivity)"
-_MORE = r"brighter|lighter|paler|whiter|more (?:bright|intense|echogenic)|less dark"
-_LESS = r"darker|dimmer|blacker|less (?:bright|intense|echogenic)|more dark"
+_KIND = r"(?:intense|dense|echoic|attenuating|echogenic|reflective)"
 _TO = r"(?:than|to|relative to|compared to|compared with|in comparison to|in comparison with|with respect to|against)"
+_SAME = r"(?:about |roughly |nearly |almost |just |approximately )?"
+_HAVING = "has shows exhibits demonstrates displays"
+_VERB = rf"(?:(?:{_HAVING.replace(' ', '|')}|of|with) (?:a )?)"
 COMPARISON = (
-    rf"\b(?:(?P<more>(?:{_MORE}|hyper(?:intense|dense|echoic|attenuating|echogenic|reflective)"
-    rf"|(?:of |with |in )?(?:a )?higher (?:in )?{_LEVEL}) {_TO})"
-    rf"|(?P<less>(?:{_LESS}|hypo(?:intense|dense|echoic|attenuating|echogenic|reflective)"
-    rf"|(?:of |with |in )?(?:a )?lower (?:in )?{_LEVEL}) {_TO})"
-    r"|(?P<same>(?:about |roughly |nearly |almost |just |approximately )?(?:as (?:bright|dark|intense) as"
-    r"|(?:equally bright|iso(?:intense|dense|echoic|attenuating|echogenic)) (?:as|to|with|relative to|compared to)"
-    rf"|(?:similar|equal) in {_LEVEL} to|(?:of |with )?(?:the same|a similar|similar|equal) {_LEVEL} (?:as|to))))"
+    rf"(?<![\w'])(?:(?:(?P<more>brighter|lighter|paler|whiter|less dark|more (?:bright|intense|echogenic)|hyper{_KIND}"
+    rf"|{_VERB}?higher (?:in )?{_LEVEL})"
+    rf"|(?P<less>darker|dimmer|blacker|more dark|less (?:bright|intense|echogenic)|hypo{_KIND}"
+    rf"|{_VERB}?lower (?:in )?{_LEVEL})) {_TO}"
+    rf"|(?P<same>{_SAME}as (?:bright|dark|intense) as|{_SAME}(?:equally bright|iso{_KIND}) (?:as|with|{_TO})"
+    rf"|{_SAME}(?:similar|equal) in {_LEVEL} to"
+    rf"|{_VERB}?{_SAME}(?:the same|similar|equal|identical) {_LEVEL} (?:as|to)))"
     rf" {_SURROUNDINGS}"
 )
 """A comparison of brightness with the surroundings, and with nothing else."""
+
+HAVING = frozenset(_HAVING.split())
+"""Verbs by which a target has a signal or a density."""
 
 _PICTURE = (
     r"(?:image|picture|slice|frame|view|scan|film|radiograph|x ray|xray|photograph|photo|sonogram|ultrasound"
@@ -148,7 +159,7 @@ PROPERTIES = _words(
 LABELS = PROPERTIES | _words("zone parts target region finding")
 """Words that open a list's line: "Shape: round"."""
 
-COPULAS = _words("is was appears looks being appearing remains :")
+COPULAS = _words("is appears looks being appearing remains :")
 """Between the target and its description."""
 
 DETERMINERS = _words("the a an this these those its their his her our each every some any both")
@@ -172,15 +183,16 @@ DOUBT = _words(
     "should might may must maybe perhaps possibly possible probably presumably likely unlikely seems seem "
     "seemingly apparently either or suppose supposing assume assuming imagine expect expects expected guess "
     "hypothetically usually often typically typical normally generally commonly sometimes occasionally always "
-    "rarely tend tends"
+    "rarely tend tends previously formerly prior anything doubt doubtful deny denies question asks asked asking /"
 )
 """Negation, condition, hedging and general knowledge: a sentence with such a word makes no claim."""
 
 ADVERBS = _words(
     "very quite fairly rather relatively slightly clearly mostly roughly nearly almost distinctly markedly mildly "
-    "moderately extremely also both overall only just still somewhat visibly approximately about notably much "
-    "well more or less uniformly homogeneously predominantly essentially itself shaped sized in colour color"
-) - _words("more or less in about")
+    "moderately extremely also both overall only just still somewhat visibly approximately notably much well "
+    "uniformly homogeneously predominantly essentially itself shaped sized colour color"
+)
+"""Words that may stand between a target and its description, in any number."""
 
 FUNCTION_WORDS = (
     DETERMINERS
@@ -188,8 +200,8 @@ FUNCTION_WORDS = (
     | RELATIONS
     | COPULAS
     | _words(
-        "and but that which who whose there here it are were has have had lies lie sits sit stands occupies fills "
-        "shows show see seen find found located situated visible i we you so then thus therefore"
+        "and but that which who whose there here it it's are was were has have had lies lie sits sit stands "
+        "occupies fills shows show see seen find found located situated visible i we you so then thus therefore"
     )
 )
 """Words that end a noun phrase."""
