@@ -318,7 +318,7 @@ def pdice_paper(predicted: Sequence[Point], true: Sequence[Point]) -> float:
     """Return MedReasoner's pDice as the paper's tables have it, 0 to 2: the shared area counts twice, the union once.
 
     ``2 |D and D'| / (|D or D'| + 1e-5)``, twice the discs' IoU (arXiv 2508.08177 and its published code). Equal discs
-    score 2 (0 without extent), and a true Dice of 2/3 scores 1: never compare it with a Dice coefficient, as `pdice` is.
+    score 2 (0 without extent), a true Dice of 2/3 scores 1: it compares with no Dice coefficient, while `pdice` is one.
 
     Parameters
     ----------

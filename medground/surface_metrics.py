@@ -8,8 +8,9 @@ Two ways to say what the outline of a mask is:
 - ``"pixels"``: the pixels of the mask with one of their four neighbours outside, all of the same weight (MONAI, and
   the toolkits that challenges use for HD95 and ASSD).
 
-The picture's border counts as outside in both. Where only one mask is empty there is no distance: it is infinite, as in
-both packages; where both are, NaN, as in MONAI.
+The picture's border counts as outside in both. Where only one mask is empty each distance is infinite, as in both
+packages, and so are their percentiles (MONAI interpolates between infinities, which gives NaN; without a percentile its
+distance is infinite too). Where both are empty there is nothing to measure: NaN, as in MONAI.
 """
 
 from __future__ import annotations
@@ -272,11 +273,12 @@ def _outline(mask: Mask, spacing: Spacing, elements: Elements) -> tuple[Mask, np
 
 def _lengths(down: float, across: float) -> npt.NDArray[np.float64]:
     """Return the length of outline at a corner for each set of pixels inside: it runs between the edges' middles."""
-    table = np.full(16, math.hypot(down, across) / 2)  # one pixel in or out: the corner is cut
+    diagonal = math.sqrt(down * down + across * across)
+    table = np.full(16, diagonal / 2)  # one pixel in or out: the corner is cut
     table[[0b0000, 0b1111]] = 0.0
     table[[0b0011, 0b1100]] = across  # the upper or the lower two: straight on
     table[[0b0101, 0b1010]] = down
-    table[[0b0110, 0b1001]] = math.hypot(down, across)  # two that touch at the corner: cut twice
+    table[[0b0110, 0b1001]] = diagonal  # two that touch at the corner: cut twice
     return table
 
 
@@ -290,9 +292,10 @@ def _distance_to(outline: Mask, spacing: Spacing) -> npt.NDArray[np.float64]:
 def _weighted_percentile(
     distances: npt.NDArray[np.float64], lengths: npt.NDArray[np.float64], percentile: float
 ) -> float:
+    # Summed in this order as surface-distance does, since the last digit decides where a share is exactly reached.
     order = np.lexsort((lengths, distances))
-    passed = np.cumsum(lengths[order]) / lengths.sum()
-    return float(distances[order][min(int(np.searchsorted(passed, percentile / 100)), len(order) - 1)])
+    share = np.cumsum(lengths[order]) / np.sum(lengths[order])
+    return float(distances[order][min(int(np.searchsorted(share, percentile / 100)), len(order) - 1)])
 
 
 def _without_distance(predicted: Mask, true: Mask, spacing: Spacing, missing: float | Literal["diagonal"]) -> float:
