@@ -37,7 +37,7 @@ def plain(text: str) -> str:
 def chosen(answer: str, choices: Mapping[str, str] | None) -> frozenset[str] | None:
     """Return the letters that an answer chooses, or None when it can't be told.
 
-    Read are a letter, several ("A, C", "A and C", "AC"), letters with their texts ("A: left lung"), and the texts alone.
+    Read are a letter, several ("A, C", "A and C", "AC"), letters with their texts ("A: left lung"), and texts alone.
     A letter beside another choice's text, "A or B", and words beside the choice are told as None.
 
     Parameters
@@ -49,7 +49,7 @@ def chosen(answer: str, choices: Mapping[str, str] | None) -> frozenset[str] | N
     Examples
     --------
     >>> choices = {"A": "left lung", "B": "right lung"}
-    >>> [sorted(chosen(said, choices) or ()) for said in ("b", "(A) Left lung.", "right lung", "A or B", "A: right lung")]
+    >>> [sorted(chosen(said, choices) or ()) for said in ("b", "(A) Left lung.", "right lung", "A or B", "A: right")]
     [['B'], ['A'], ['B'], [], []]
     """
     said = " ".join(unicodedata.normalize("NFKC", answer[:READ])[:READ].split()).strip(" \"'*[]")

@@ -57,8 +57,8 @@ class OfflineJudge:
     """A judge of rules alone: no model, no network, the same verdict on every run.
 
     Choices and yes or no are right or wrong; answers to open questions are graded by `overlap`. It doesn't read
-    the reasoning. It knows no medicine beyond its synonyms: a right answer in other words earns less than it should, and
-    word order says little to it. For a report, prefer a model's verdict.
+    the reasoning. It knows no medicine beyond its synonyms: a right answer in other words earns less than it should,
+    and word order says little to it. For a report, prefer a model's verdict.
 
     Examples
     --------

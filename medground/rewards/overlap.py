@@ -39,12 +39,12 @@ def overlap(answer: str, truth: str, question: str | None = None) -> float:
     .. math:: overlap = \frac{2 P R}{P + R}
 
     where P is the share of the answer's findings that are the truth's, and R the share of the truth's that are the
-    answer's (the F1 of SQuAD, Rajpurkar et al. 2016, over sets). A finding is a word that isn't a stop word nor one of the
-    question's, after synonyms (`radiology_words.PHRASES`, and those of `medground.taxonomy` for anatomy) and
+    answer's (the F1 of SQuAD, Rajpurkar et al. 2016, over sets). A finding is a word that is neither a stop word nor
+    one of the question's, after synonyms (`radiology_words.PHRASES`, and those of `medground.taxonomy` for anatomy) and
     plurals are made one, together with whether it is denied ("no", "without", "not seen", "is absent").
 
-    0 for an answer that contradicts the truth: a finding denied that the truth affirms or affirmed that it denies, one on
-    the other side, or one of exclusive words (left and right; upper, middle and lower ...) for another.
+    0 for an answer that contradicts the truth: a finding denied that the truth affirms or affirmed that it denies, one
+    on the other side, or one of exclusive words (left and right; upper, middle and lower ...) for another.
     At most 0.5 for "this or that" where the truth doesn't say "or".
 
     Parameters
@@ -182,8 +182,7 @@ def _canonical(pieces: tuple[str, ...]) -> list[str]:
         index = 0
         while index < len(pieces):
             for phrase, meant in table.get(pieces[index], ()):
-                around = len(meant) > len(phrase) and _stands(pieces, index, meant)
-                if pieces[index : index + len(phrase)] == phrase and not around:
+                if pieces[index : index + len(phrase)] == phrase:
                     done += meant
                     index += len(phrase)
                     break
@@ -194,10 +193,3 @@ def _canonical(pieces: tuple[str, ...]) -> list[str]:
             break
         pieces = tuple(done)
     return list(pieces)
-
-
-def _stands(pieces: tuple[str, ...], index: int, meant: tuple[str, ...]) -> bool:
-    """Whether what a phrase would become already stands around it ("effusion" within "pleural effusion")."""
-    return any(
-        pieces[start : start + len(meant)] == meant for start in range(max(index - len(meant) + 1, 0), index + 1)
-    )

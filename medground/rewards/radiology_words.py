@@ -4,9 +4,8 @@ from __future__ import annotations
 
 __all__ = ["EXCLUSIVE", "NUMBER_WORDS", "OPAQUE", "PHRASES", "STOP_WORDS"]
 
-# The last of each line is what the others are read as. Kept to what Fleischner's glossary (Hansell et al., Radiology
-# 2008; Bankier et al., Radiology 2024) and everyday reports use as one; near misses (opacity and consolidation,
-# effusion and thickening) are left apart.
+# The last of each line is what the others are read as. Our own choice of what everyday reports use as one; near
+# misses (opacity and consolidation, effusion and thickening) are left apart.
 PHRASES: tuple[tuple[str, ...], ...] = (
     ("no evidence of", "no signs of", "no sign of", "no findings of", "no indication of", "without evidence of", "no"),
     ("no radiographic evidence of", "negative for", "free of", "free from", "lack of", "absence of", "no"),
@@ -23,7 +22,8 @@ PHRASES: tuple[tuple[str, ...], ...] = (
      "enlarged cardiac shadow", "cardiac enlargement", "enlargement of the cardiac silhouette", "heart is enlarged",
      "cardiac silhouette is enlarged", "cardiomegaly"),
     ("cardiac silhouette", "cardiac shadow", "heart shadow", "cardiac", "heart"),
-    ("pleural fluid", "fluid in the pleural space", "hydrothorax", "effusion", "pleural effusion"),
+    ("pleural effusion", "pleural fluid", "fluid in the pleural space", "hydrothorax", "effusion"),
+    ("pericardial effusion", "fluid around the heart", "hydropericardium"),
     ("collapsed lung", "pneumothoraces", "air in the pleural space", "pneumothorax"),
     ("pulmonary oedema", "pulmonary edema", "lung oedema", "oedema", "edema"),
     ("lung collapse", "lobar collapse", "volume loss", "atelectases", "atelectatic change", "collapse", "atelectasis"),
@@ -40,7 +40,6 @@ PHRASES: tuple[tuple[str, ...], ...] = (
     ("ng tube", "enteric tube", "nasogastric tube"),
     ("central line", "central venous line", "cvc", "central venous catheter"),
     ("pulmonary", "lung field", "lungs", "lung"),
-    ("both sided", "both side", "both lung", "bilateral lung"),
     ("both", "bilaterally", "bilateral", "left right"),
     ("left hand", "leftward", "left sided", "left"),
     ("right hand", "rightward", "right sided", "right"),
@@ -58,7 +57,7 @@ PHRASES: tuple[tuple[str, ...], ...] = (
     ("slight", "minimal", "tiny", "minor", "trace", "small", "mild"),
     ("posteroanterior", "pa"),
     ("anteroposterior", "ap"),
-    ("x ray", "radiograph", "cxr", "film", "chest radiograph"),
+    ("x ray", "radiograph", "cxr", "film", "radiograph"),
 )  # fmt: skip
 
 EXCLUSIVE: tuple[tuple[frozenset[str], ...], ...] = (
@@ -70,121 +69,18 @@ EXCLUSIVE: tuple[tuple[frozenset[str], ...], ...] = (
 )
 """Words of which an answer can't say one where the truth says another."""
 
-STOP_WORDS = frozenset(
-    [
-        "a",
-        "an",
-        "the",
-        "this",
-        "that",
-        "these",
-        "those",
-        "is",
-        "are",
-        "was",
-        "were",
-        "be",
-        "been",
-        "being",
-        "it",
-        "its",
-        "there",
-        "here",
-        "in",
-        "on",
-        "at",
-        "of",
-        "to",
-        "from",
-        "for",
-        "with",
-        "within",
-        "by",
-        "as",
-        "and",
-        "or",
-        "but",
-        "which",
-        "what",
-        "where",
-        "who",
-        "whose",
-        "how",
-        "does",
-        "do",
-        "did",
-        "has",
-        "have",
-        "had",
-        "can",
-        "could",
-        "may",
-        "might",
-        "would",
-        "should",
-        "will",
-        "i",
-        "we",
-        "you",
-        "he",
-        "she",
-        "they",
-        "image",
-        "picture",
-        "scan",
-        "chest",
-        "radiograph",
-        "seen",
-        "see",
-        "shows",
-        "show",
-        "showing",
-        "shown",
-        "see",
-        "visible",
-        "visualized",
-        "visualised",
-        "noted",
-        "observed",
-        "identified",
-        "present",
-        "evident",
-        "demonstrated",
-        "demonstrates",
-        "appears",
-        "appear",
-        "appearing",
-        "suggests",
-        "suggesting",
-        "suggestive",
-        "indicates",
-        "indicating",
-        "consistent",
-        "patient",
-        "patients",
-        "side",
-        "sided",
-        "finding",
-        "area",
-        "region",
-        "location",
-        "located",
-        "zone",
-        "also",
-        "likely",
-        "probably",
-        "possibly",
-        "some",
-        "any",
-        "evidence",
-        "sign",
-        "please",
-        "answer",
-    ]
+_STOPS = (
+    "a an the this that these those is are was were be been being it its there here in on at of to from for with within"
+    " by as and or but which what where who whose how does do did has have had can could may might would should will"
+    " i we you he she they image picture scan chest radiograph seen see shows showing shown visible visualized evident"
+    " visualised noted observed identified present demonstrated demonstrates appears appearing suggests suggesting"
+    " suggestive indicates indicating consistent patient patients side sided finding area region location located zone"
+    " also likely probably possibly some any evidence sign please answer"
 )
+STOP_WORDS = frozenset(_STOPS.split())
 """Words that carry no finding."""
 
-NUMBER_WORDS = {word: str(index) for index, word in enumerate(["zero", "one", "two", "three", "four", "five", "six"])}
+NUMBER_WORDS = {"one": "1", "two": "2", "three": "3", "four": "4", "five": "5", "six": "6"}
 
 OPAQUE = frozenset({"jejunum", "ileum", "portal vein", "splenic vein", "psoas", "left auricle"})
 """Synonyms of the taxonomy that name a part of their target, so they aren't the same answer."""

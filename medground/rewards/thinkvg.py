@@ -1,7 +1,8 @@
 """ThinkVG's rewards: is the answer right, are the boxes, is the layout kept, and does the reasoning mean those boxes.
 
-After GEMeX-ThinkVG (arXiv 2506.17939), whose text leaves open: whether grounding is graded or a threshold is passed, how
-boxes are paired, and which order a judge is shown. They are parameters here, and no default is "the paper's".
+After GEMeX-ThinkVG (arXiv 2506.17939). Where it isn't known to us whether the paper's grounding is graded or passes a
+threshold, how its boxes are paired, and in which order its judge reads, these are parameters, and no default is the
+paper's.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ Matching = Literal["optimal", "order"]
 ExtraMentions = Literal["counted", "ignored"]
 
 WEIGHTS = {"semantic": 1.0, "grounding": 1.0, "format": 1.0, "consistency": 1.0}
-"""Equal weights, since the paper states none; ``consistency`` is ours, and 0 leaves it out."""
+"""Equal weights, since the paper's aren't known to us; ``consistency`` is ours, and 0 leaves it out."""
 
 
 def semantic(
@@ -74,10 +75,10 @@ def semantic(
     [1.0, 0.0]
     """
     asked = [
-        (index, JudgeItem(truth.question, truth.question_type, truth.choices, truth.answer, reading.answer, truth.reason,
-                          reading.reasoning))
-        for index, (reading, truth) in enumerate(zip(readings, truths, strict=True)) if reading is not None
-    ]  # fmt: skip
+        (index, _item(reading, truth))
+        for index, (reading, truth) in enumerate(zip(readings, truths, strict=True))
+        if reading is not None
+    ]
     verdicts: list[float | None] = [0.0] * len(readings)
     if not asked:
         return verdicts
@@ -89,6 +90,18 @@ def semantic(
             raise ConfigError(f"the judge gave {verdict}; a verdict is a number from 0 to 1, or None where it failed")
         verdicts[index] = None if verdict is None else float(verdict)
     return verdicts
+
+
+def _item(said: Response, truth: VqaTruth) -> JudgeItem:
+    return JudgeItem(
+        truth.question,
+        truth.question_type,
+        truth.choices,
+        true_answer=truth.answer,
+        answer=said.answer,
+        true_reason=truth.reason,
+        reason=said.reasoning or None,
+    )
 
 
 def grounding(
@@ -103,8 +116,8 @@ def grounding(
     .. math:: grounding = [m = n] \; \frac{1}{n} \sum_i IoU(p_{\sigma(i)}, t_i)
 
     for m predicted and n true boxes, with the pairing :math:`\sigma` that makes the sum largest (Kuhn 1955, scipy's
-    `linear_sum_assignment`), or in the order in which they are written. From the paper: the count must be right, then the
-    mean IoU counts. Not stated there, so parameters: `threshold` and `matching`.
+    `linear_sum_assignment`), or in the order in which they are written. The count that must be right and
+    the mean IoU are the paper's; `threshold` and `matching` aren't known to us, so they are parameters.
 
     Parameters
     ----------
@@ -157,9 +170,9 @@ def layout_kept(reading: Response | None) -> float:
     1. one ``<think>`` block with text in it, and nothing else before the response;
     2. one ``<response>`` block, and nothing after it;
     3. one ``<answer>`` block, first in the response;
-    4. one ``<location>`` block of ``<ref>name</ref><box>[x1, y1, x2, y2]</box>`` with readable boxes after it, or nothing.
+    4. after it nothing, or one ``<location>`` block of ``<ref>name</ref><box>[x1, y1, x2, y2]</box>`` pairs, readable.
 
-    The paper names a format reward and doesn't define it; the steps are ours.
+    The paper has a format reward whose definition isn't known to us; the steps are ours.
 
     Notes
     -----
@@ -188,8 +201,8 @@ def consistency(reading: Response | None, *, asked: bool = True, extra_mentions:
     reading : Response or None
         Unreadable, or with unreadable boxes, is worth 0.
     asked : bool
-        Whether the question has a place in the picture. Where it has, giving no box is worth 0: silence would agree with
-        itself. Where it hasn't, no box and no mention is worth 1.
+        Whether the question has a place in the picture. Where it has, giving no box is worth 0, since silence would
+        agree with itself. Where it hasn't, no box and no mention is worth 1.
     extra_mentions : {"counted", "ignored"}
         Whether a region that is named and isn't final lowers the term. "ignored" suits sets whose reasoning looks at
         places that the answer doesn't point to; then no final box, where none is asked, is worth 1.
@@ -200,14 +213,15 @@ def consistency(reading: Response | None, *, asked: bool = True, extra_mentions:
     distinct regions are no reasoning: 0.
 
     Hacking: naming regions all over the picture until one agrees; each that doesn't is counted. Saying one region again
-    earns nothing. The term says nothing of the truth: a wrong box that the reasoning names agrees with itself, and loses
-    under `grounding`.
+    earns nothing. The term says nothing of the truth: a wrong box that the reasoning names agrees with itself, and
+    loses under `grounding`.
 
     Examples
     --------
     >>> from medground.coords import Space
     >>> space = Space.pixels(224, 224)
-    >>> final = "<response><answer>Yes</answer><location><ref>base</ref><box>[10, 20, 30, 40]</box></location></response>"
+    >>> place = "<location><ref>base</ref><box>[10, 20, 30, 40]</box></location>"
+    >>> final = f"<response><answer>Yes</answer>{place}</response>"
     >>> one, two = "The base (region [10, 20, 30, 40]) is pale. ", "So is the apex (region [50, 0, 90, 20])."
     >>> consistency(read_response(one + final, space)), consistency(read_response(one + two + final, space))
     (1.0, 0.5)

@@ -1,7 +1,7 @@
 """Reading of ThinkVG's completions: prose that names and boxes regions, then an answer and where it is seen.
 
-Strict where a guess would pay: one answer, boxes that are JSON. Time is linear in the text with a small factor: tags are
-found by plain search, and what is decoded or searched by a pattern is bounded.
+Strict where a guess would pay: one answer, boxes that are JSON. Time is linear in the text with a small factor: tags
+are found by plain search, and what is decoded or searched by a pattern is bounded.
 """
 
 from __future__ import annotations
@@ -185,8 +185,8 @@ def read_box(values: Sequence[Any], space: Space) -> Box | None:
 def read_mentions(reasoning: str, space: Space) -> tuple[tuple[Box, ...], int]:
     """Return the distinct regions that a reasoning boxes, and how many bracketed fours of numbers are no box.
 
-    A region is ``[x1, y1, x2, y2]`` anywhere in the first 100,000 characters, as in ``left lower lung zone (region [121,
-    102, 179, 192])``. Reading stops after `MAX_BOXES` + 1 distinct ones.
+    A region is ``[x1, y1, x2, y2]`` anywhere in the first 100,000 characters, as in ``left lower lung zone (region
+    [121, 102, 179, 192])``. Reading stops after `MAX_BOXES` + 1 distinct ones.
 
     Examples
     --------

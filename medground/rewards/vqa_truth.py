@@ -288,7 +288,7 @@ def choices_of(question: str) -> dict[str, str] | None:
     if start is None or (end := question.rfind("]")) < start.end():
         return None
     listed = question[start.end() : end]
-    marks = []
+    marks: list[re.Match[str]] = []
     for mark in _CHOICE.finditer(listed):
         if mark[1] == chr(ord("A") + len(marks)):  # another capital before a colon belongs to a choice's text
             marks.append(mark)
