@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cache
 
 __all__ = [
     "Edges",
@@ -49,10 +50,6 @@ def log_shaped(value: float, k: float = 3.0) -> float:
     return 0.9 * math.log(k * value + 1) / math.log(k + 1) + 0.1
 
 
-def _sigmoid(value: float, k: float, c: float) -> float:
-    return 1 / (1 + math.exp(k * (value - c)))
-
-
 def exp_shaped(value: float, k: float = 3.0, c: float = 1.0) -> float:
     """Return 0.9 (s(v) - s(2)) / (s(0) - s(2) + 1e-8) + 0.1 with s(v) = 1 / (1 + exp(k (v - c))).
 
@@ -63,8 +60,14 @@ def exp_shaped(value: float, k: float = 3.0, c: float = 1.0) -> float:
     >>> [round(exp_shaped(value), 4) for value in (0, 1, 2)]
     [1.0, 0.55, 0.1]
     """
-    low = _sigmoid(2, k, c)
-    return 0.9 * (_sigmoid(value, k, c) - low) / (_sigmoid(0, k, c) - low + 1e-8) + 0.1
+    low, span = _ends(k, c)
+    return 0.9 * (1 / (1 + math.exp(k * (value - c))) - low) / span + 0.1
+
+
+@cache
+def _ends(k: float, c: float) -> tuple[float, float]:
+    low, high = (1 / (1 + math.exp(k * (value - c))) for value in (2, 0))
+    return low, high - low + 1e-8
 
 
 def penalised(reward: float, valid_a: float, valid_b: float) -> float:
@@ -117,7 +120,8 @@ def box_align(predicted: Edges, true: Edges) -> float:
     >>> round(box_align((4, 0, 30, 40), (0, 0, 30, 40)), 6)
     0.02
     """
-    apart = sum(abs(a - b) for a, b in zip(predicted, true, strict=True)) / 4
+    x1, y1, x2, y2 = predicted
+    apart = (abs(x1 - true[0]) + abs(y1 - true[1]) + abs(x2 - true[2]) + abs(y2 - true[3])) / 4
     return min(apart / _diagonal(true), 2.0)
 
 
