@@ -27,7 +27,7 @@ from rich.progress import track
 from medground.errors import SegmenterError
 from medground.images import MedicalImage, load_image
 from medground.masks import box_of, largest_component
-from medground.metrics import dice
+from medground.metrics import bootstrap_interval, dice
 from medground.segmenters import Prompt, Segmenter, load_segmenter
 from medground.segmenters.zoom import Zoom
 from medground.types import Box, Mask
@@ -64,12 +64,6 @@ def moved(box: Box, amount: float, rng: np.random.Generator) -> Box:
     return box
 
 
-def interval(differences: np.ndarray, rng: np.random.Generator) -> tuple[float, float]:
-    means = differences[rng.integers(0, len(differences), (2000, len(differences)))].mean(axis=1)
-    low, high = np.percentile(means, (2.5, 97.5))
-    return float(low), float(high)
-
-
 def table(rows: list[dict[str, Any]], settings: list[str], kind: str, group: Callable[[dict[str, Any]], str]) -> str:
     rng = np.random.default_rng(0)
     lines = [
@@ -83,7 +77,7 @@ def table(rows: list[dict[str, Any]], settings: list[str], kind: str, group: Cal
         cells = [name, str(len(members)), f"{np.mean([row['iou'] for row in members]):.2f}", f"{whole.mean():.3f}"]
         for setting in settings:
             difference = np.array([row[setting] for row in members]) - whole
-            low, high = interval(difference, rng)
+            low, high = bootstrap_interval(difference, seed=rng)
             cells.append(f"{difference.mean():+.3f} [{low:+.3f}, {high:+.3f}]")
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
