@@ -26,6 +26,8 @@ from medground.types import Mask
 
 __all__ = ["doc_to_messages", "doc_to_text", "doc_to_visual", "mean", "process_results"]
 
+_SCORES = ("medground_box_iou", "medground_pdice", "medground_pdice_paper", "medground_pointing")
+
 
 def doc_to_visual(doc: Mapping[str, Any]) -> list[Image.Image]:
     """Return the row's one image, RGB; raises TruthError where there isn't exactly one."""
@@ -71,7 +73,7 @@ def process_results(doc: Mapping[str, Any], results: Sequence[str], *, coordinat
     Parameters
     ----------
     doc : mapping
-        A row: ``images``, ``reward_model.ground_truth`` and, for the pointing accuracy, ``masks``.
+        A row: ``images``, ``reward_model.ground_truth`` and, if it is known, ``masks``.
     results : sequence of one str
         The answer, read tolerantly.
     coordinates : str
@@ -81,10 +83,10 @@ def process_results(doc: Mapping[str, Any], results: Sequence[str], *, coordinat
     -------
     dict of str to float
         ``medground_box_iou``, ``medground_acc_50`` (IoU of 0.5 and above), ``medground_pdice`` (Dice of the circles
-        over the key points), ``medground_pdice_paper`` (as the UMRG paper computes it), ``medground_pointing`` (share
-        of the key points on the mask), and ``medground_failure_rate``: 1 where no answer could be read, which is 0 in
-        every other one. NaN, left out of the mean, where there is nothing to measure: no mask, no true points, or a
-        target that is absent and said to be.
+        over the key points), ``medground_pdice_paper`` (as the UMRG paper computes it, up to 2), ``medground_pointing``
+        (share of the key points on the mask, or in the true box where there is no mask), and
+        ``medground_failure_rate``: 1 where no answer could be read, which is 0 in every other one. NaN, left out of the
+        mean, where there is nothing to measure: a target that is absent and said to be, or a truth without key points.
 
     Raises
     ------
@@ -98,17 +100,21 @@ def process_results(doc: Mapping[str, Any], results: Sequence[str], *, coordinat
         said = parse(results[0], space)
     except ParseError:
         said = None
-    nothing = float("nan")
-    iou = box_iou(said.box, truth.box) if said else 0.0
-    pointed = truth.absent or bool(truth.points)
-    return {
-        "medground_box_iou": iou,
-        "medground_acc_50": nothing if math.isnan(iou) else float(iou >= 0.5),
-        "medground_pdice": (pdice(said.points, truth.points) if said else 0.0) if pointed else nothing,
-        "medground_pdice_paper": (pdice_paper(said.points, truth.points) if said else 0.0) if pointed else nothing,
-        "medground_pointing": nothing if mask is None else pointing(said.points, mask) if said else 0.0,
-        "medground_failure_rate": float(said is None),
-    }
+    found = (
+        {
+            "medground_box_iou": box_iou(said.box, truth.box),
+            "medground_pdice": pdice(said.points, truth.points),
+            "medground_pdice_paper": pdice_paper(said.points, truth.points),
+            "medground_pointing": pointing(said.points, truth.box if mask is None else mask),
+        }
+        if said
+        else dict.fromkeys(_SCORES, 0.0)
+    )
+    if not (truth.points or truth.absent):
+        found["medground_pdice"] = found["medground_pdice_paper"] = float("nan")
+    iou = found["medground_box_iou"]
+    found["medground_acc_50"] = iou if math.isnan(iou) else float(iou >= 0.5)
+    return {**found, "medground_failure_rate": float(said is None)}
 
 
 def mean(values: Sequence[float]) -> float:
