@@ -28,7 +28,7 @@ from medground.errors import TruthError
 from medground.rewards.statements import FACETS, MAX_READ, Claim, claims
 from medground.types import Box, Mask
 
-__all__ = ["FACETS", "MAX_READ", "NEEDED", "Claim", "Facts", "claims", "evidence", "holds", "honesty"]
+__all__ = ["FACETS", "MAX_READ", "NEEDED", "WORDS", "Claim", "Facts", "claims", "evidence", "holds", "honesty"]
 
 NEEDED = 4
 """Facets that a full account covers, where so many are known."""
@@ -54,7 +54,7 @@ WORDS: dict[str, tuple[str, ...]] = {
     "shape": _SHAPES,
     "parts": _PARTS,
 }
-"""The words of each facet."""
+"""The words of each facet; a zone is one of nine equal fields, as `data.attributes` words them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,33 +223,81 @@ def holds(claim: Claim, facts: Facts) -> bool | None:
     return None if accepted is None else claim.value in accepted
 
 
+def _earns(facet: str, facts: Facts) -> bool:
+    # One part is what everybody expects: saying it of each target would earn without a look.
+    return facet in facts.accepted and (facet != "parts" or facts.accepted[facet] != {"one"})
+
+
 def _weigh(reasoning: str, facts: Facts) -> tuple[float, int, int]:
     """Return how much is true, how many facets are false, and how many facets a full account covers."""
     earned: dict[str, float] = {}
     false: set[str] = set()
     for claim in claims(reasoning):
         verdict = holds(claim, facts)
-        if verdict:
-            earned[claim.facet] = max(earned.get(claim.facet, 0.0), 0.5 if claim.coarse else 1.0)
-        elif verdict is False:
+        if verdict is False:
             false.add(claim.facet)
+        elif verdict and _earns(claim.facet, facts):
+            earned[claim.facet] = max(earned.get(claim.facet, 0.0), 0.5 if claim.coarse else 1.0)
     true = sum(weight for facet, weight in earned.items() if facet not in false)
-    return true, len(false), min(NEEDED, len(facts.accepted))
+    return true, len(false), min(NEEDED, sum(_earns(facet, facts) for facet in facts.accepted))
 
 
 def evidence(reasoning: str, facts: Facts) -> float:
-    """Return how much of what can be seen a reasoning tells, 0 to 1.
+    """Return how much of what can be seen a reasoning tells truly, 0 to 1.
 
-    ``clip((true - false) / needed, 0, 1)``, where ``needed`` is the number of known facets, at most 4. A facet (place,
-    size, brightness, shape, parts) counts once, however often it is claimed: it is false as soon as one claim about it
-    is, else true. A place told by a half, a third or a quadrant of the picture alone is half true, and a zone and a
-    side together count once. 0 when no facet is known.
+    ``clip((true - false) / needed, 0, 1)``; ``needed`` is the number of facets that can earn, at most 4.
+
+    A facet (place, size, brightness, shape, parts) counts once, however often it is claimed: 1 false as soon as one
+    claim about it is false, else 1 true. A place told by a half, a third or a quadrant of the picture alone is half
+    true; with a zone beside it, it counts no more than the zone. Claims about a facet that isn't known count nothing.
+    "One part" can be false but can't earn: nearly every target is in one part, so it would earn without a look.
+
+    When does a guess pay that is right with probability p? Weigh evidence and honesty the same. A right one gains
+    ``1 / needed``. A wrong one loses ``1 / needed`` of honesty, and ``1 / needed`` of evidence where there is so much
+    to lose. So a guess pays from p = 2/3 on beside a true claim (3p > 2), from p = 1/2 on where no facet is true yet
+    (2p > 1), and never once evidence is full. For a coarse place the limits are 4/5 and 2/3: a side tossed by a coin
+    doesn't pay.
+
+    Parameters
+    ----------
+    reasoning : str
+        Any text; its first `MAX_READ` characters are read.
+    facts : Facts
+
+    Returns
+    -------
+    float
+        0 for silence, and where no facet can earn.
+
+    Examples
+    --------
+    >>> facts = Facts.read({"place": ["upper left", "left half"], "size": "small", "shape": "round"})
+    >>> evidence("It is small and round, in the upper left of the image.", facts)
+    1.0
+    >>> evidence("It is small and round. It lies on the left side of the image.", facts) == 2.5 / 3
+    True
+    >>> evidence("It is small. It is small. It is oval.", facts)
+    0.0
     """
     true, false, needed = _weigh(reasoning, facts)
     return min(max((true - false) / needed, 0.0), 1.0) if needed else 0.0
 
 
 def honesty(reasoning: str, facts: Facts) -> float:
-    """Return how free of false claims a reasoning is, 0 to 1: ``clip(1 - false / needed, 0, 1)``; silence is 1."""
+    """Return how free of false claims a reasoning is, 0 to 1: ``clip(1 - false / needed, 0, 1)``.
+
+    False facets and ``needed`` (here at least 1) are those of `evidence`. Silence is 1.
+
+    Parameters
+    ----------
+    reasoning : str
+        Any text; its first `MAX_READ` characters are read.
+    facts : Facts
+
+    Examples
+    --------
+    >>> honesty("It is small and oval.", Facts.read({"size": "small", "shape": "round"}))
+    0.5
+    """
     _, false, needed = _weigh(reasoning, facts)
-    return min(max(1.0 - false / needed, 0.0), 1.0) if needed else 1.0
+    return min(max(1.0 - false / max(needed, 1), 0.0), 1.0)

@@ -18,6 +18,7 @@ The rule is simple on purpose, and errs towards silence: what isn't clearly said
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -53,6 +54,10 @@ _SENTENCE_END = re.compile(r"[!?;]|\.(?![0-9])|\n(?=[ \t]{0,8}(?:\n|[-*#>0-9A-Z]
 _WORD = re.compile(r"[A-Za-z0-9]+(?:['’][A-Za-z]+)?|[:/]")
 _COMPARISON, _PLACE, _PARTS = re.compile(COMPARISON), re.compile(PLACE), re.compile(PARTS)
 _REACH = 30  # words within which a subject or a noun is looked for, so that time stays linear
+_LENGTHS = {phrase.split()[0]: (3, 2, 1) for phrase in DESCRIPTIONS}
+_NOUNS = TARGET_NOUNS | PROPERTIES
+_PHRASE_ENDS = FUNCTION_WORDS - {"and"}
+_NOT_OF_TARGET = (PREPOSITIONS | {"has", "have"}) - {"as"}
 _UNKNOWN = 3  # words outside the vocabulary that may stand between a description and its noun
 
 
@@ -98,7 +103,12 @@ def claims(reasoning: str) -> tuple[Claim, ...]:
     >>> claims("Is it round? It is not round. The left lung is dark. It lies next to a bright region.")
     ()
     """
-    return tuple(claim for start, end in _sentences(reasoning) for claim in _Sentence(reasoning, start, end).claims())
+    return _claims(reasoning[: MAX_READ + 1])
+
+
+@functools.lru_cache(maxsize=256)  # a reasoning is asked for its evidence, then for its honesty
+def _claims(text: str) -> tuple[Claim, ...]:
+    return tuple(claim for start, end in _sentences(text) for claim in _Sentence(text, start, end).claims())
 
 
 def _sentences(text: str) -> Iterator[tuple[int, int]]:
@@ -178,7 +188,7 @@ class _Sentence:
         index = 0
         while index < len(self.words):
             length = 1
-            for length in (3, 2, 1):
+            for length in _LENGTHS.get(self.words[index], (1,)):
                 known = DESCRIPTIONS.get(" ".join(self.words[index : index + length]))
                 if known and index + length <= len(self.words) and not any(taken[index : index + length]):
                     if " ".join(self.words[index : index + 2]) not in NOT_DESCRIPTIONS:
@@ -269,8 +279,7 @@ class _Sentence:
         index, unknown = phrase.stop, 0
         for _ in range(_REACH):
             word = self._word(index)
-            noun = word in TARGET_NOUNS or word in PROPERTIES
-            if not word or (noun and not (index < len(self.words) and self.hidden[index])):
+            if not word or (word in _NOUNS and not self.hidden[index]):
                 break
             if self.described[index] or word in ADVERBS or (word == "and" and self.described[index - 1]):
                 unknown = 0
@@ -279,16 +288,16 @@ class _Sentence:
             else:
                 unknown += 1
             index += 1
-        if self._word(index) not in TARGET_NOUNS | PROPERTIES:
+        if self._word(index) not in _NOUNS:
             return False
         start = phrase.first
-        while start > max(0, phrase.first - _REACH) and self.words[start - 1] not in FUNCTION_WORDS - {"and"}:
+        while start > max(0, phrase.first - _REACH) and self.words[start - 1] not in _PHRASE_ENDS:
             start -= 1
         start -= self._word(start - 1) in DETERMINERS
         if self._word(index) in PROPERTIES:
             return self._subject(start) is True
         # "In a dark region", "it has a bright spot": another region than the target, or a part of it.
-        return self._word(start - 1) not in (PREPOSITIONS | {"has", "have"}) - {"as"}
+        return self._word(start - 1) not in _NOT_OF_TARGET
 
 
 def _compared(match: re.Match[str]) -> tuple[str, str, bool]:

@@ -125,7 +125,7 @@ PLACE = (
     rf"\b(?:(?P<owner>{_PICTURE}'s) )?(?P<first>{_FIELD})(?: (?P<second>{_FIELD}))?(?: hand)?"
     r"(?: (?P<noun>side|half|part|portion|area|region|section|corner|quadrant|third|edge|border|margin))?"
     rf"(?(owner)|(?: {_WITHIN})(?: (?:the|this|that|our|an|a))?"
-    rf"(?: (?!(?:of|in|on|within|the|a|an|and|is|to|from|by|at)\b)[a-z0-9]+){{0,3}}? {_PICTURE})(?![\w'])"
+    rf"(?: (?!(?:of|in|on|within|the|a|an|and|is|to|from|by|at)\b)[a-z0-9]+){{0,3}} {_PICTURE})(?![\w'])"
 )
 """A place that is anchored to the picture; "left lung" and "the patient's left" aren't."""
 
