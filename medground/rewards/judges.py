@@ -96,10 +96,16 @@ def agreement(item: JudgeItem) -> float:
         true, given = chosen(item.true_answer, item.choices), chosen(item.answer, item.choices)
         if true is not None:
             return float(given == true)
-    elif (right := yes_or_no(item.true_answer)) is not None:
+    elif (right := _yes_or_no(item)) is not None:
         return float(yes_or_no(item.answer) == right and not _other_side(item))
     worth = overlap(item.answer, item.true_answer, item.question if item.question_type == "open" else None)
     return worth if item.question_type == "open" else float(worth == 1.0)
+
+
+def _yes_or_no(item: JudgeItem) -> bool | None:
+    """Return what the true answer says; "No effusion" answers an open question in words."""
+    bare = plain(item.true_answer) in ("yes", "no")
+    return yes_or_no(item.true_answer) if bare or item.question_type == "closed" else None
 
 
 def _other_side(item: JudgeItem) -> bool:

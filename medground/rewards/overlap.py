@@ -12,7 +12,7 @@ from medground.rewards.radiology_words import EXCLUSIVE, NUMBER_WORDS, OPAQUE, P
 __all__ = ["overlap"]
 
 HEDGED = 0.5
-"""The most that an answer earns that says "or" where the truth doesn't."""
+"""The most that an answer earns that says "or" where the truth doesn't, or names one side too many or too few."""
 
 _PIECE = re.compile(r"[^\W_]+(?:'[^\W_]+)?|[.;:,]")
 _NEGATIVE = frozenset({"no", "not", "without", "nor", "neither", "never"})
@@ -45,7 +45,7 @@ def overlap(answer: str, truth: str, question: str | None = None) -> float:
 
     0 for an answer that contradicts the truth: a finding denied that the truth affirms or affirmed that it denies, one
     on the other side, or one of exclusive words (left and right; upper, middle and lower ...) for another.
-    At most 0.5 for "this or that" where the truth doesn't say "or".
+    At most 0.5 for "this or that" where the truth doesn't say "or", and where both name sides, one of them one more.
 
     Parameters
     ----------
@@ -72,7 +72,11 @@ def overlap(answer: str, truth: str, question: str | None = None) -> float:
         ours, theirs = frozenset(each for each in ours if each[0] not in asked), frozenset(beyond)
     shared = len(ours & theirs)
     worth = 2 * shared / (len(ours) + len(theirs))
-    return min(worth, HEDGED) if given.alternatives and not true.alternatives else worth
+    sides, true_sides = (
+        {word for word in ("left", "right") if (word, False) in each.features} for each in (given, true)
+    )
+    hedged = (given.alternatives and not true.alternatives) or (sides and true_sides and sides != true_sides)
+    return min(worth, HEDGED) if hedged else worth
 
 
 def _contradicts(given: _Said, true: _Said) -> bool:
@@ -110,7 +114,7 @@ def _read(text: str) -> _Said:
         beside.clear()
 
     for index, piece in enumerate(pieces):
-        if piece in _CLAUSE_ENDS or piece in (",", "and"):
+        if piece in _CLAUSE_ENDS or (piece in (",", "and", "or") and segment):  # "left and right effusion" is one
             close()
         if piece in _CLAUSE_ENDS:
             clause.clear()
