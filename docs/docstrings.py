@@ -12,7 +12,8 @@ _HEADING = re.compile(r"^(\w[\w ]*)\n-{3,}$", re.M)
 _BLOCK = re.compile(r"^\.\. math::[ ]?(.*)\n((?:[ ]{4}.*\n|\n(?=[ ]{4}))*)", re.M)
 _ARXIV = re.compile(r"arXiv\s(\d{4}\.\d{5})")
 _CITED = re.compile(r"\(([^()]*\b(?:[12]\d{3}|arXiv\s\d{4}\.\d{5}))\)|Source:\s+([\w-]+)")
-_RANGE = re.compile(r"\b(-?\d(?:\.\d)?) (?:to|or) (\d(?:\.\d)?)\b")
+_SOURCE = re.compile(r"\s*Source:\s+[^.]+\.")
+_SAME = re.compile(r"^Parameters, errors: .*\n?", re.M)
 
 
 @dataclass(frozen=True)
@@ -22,19 +23,16 @@ class Doc:
     Parameters
     ----------
     text : str
-        Everything before the first heading.
+        Everything before the first heading, without "Return" at its start.
     hacking : str or None
         The sentences after "Hacking:" in the notes.
     sources : tuple of str
         The papers that the text cites.
-    span : str or None
-        The first range that the text states, such as "0 to 1".
     """
 
     text: str
     hacking: str | None
     sources: tuple[str, ...]
-    span: str | None
 
 
 def read(thing: Any) -> Doc:
@@ -45,15 +43,22 @@ def read(thing: Any) -> Doc:
     first, *rest = _HEADING.split(raw)
     sections = dict(zip(rest[::2], rest[1::2], strict=True))
     _, found, hacking = sections.get("Notes", "").partition("Hacking:")
-    plain = " ".join(first.split())
     sources = dict.fromkeys(" ".join((one or other).split()) for one, other in _CITED.findall(first))
-    span = _RANGE.search(plain)
     return Doc(
-        text=markdown(re.sub(r"\s*Source:\s+[\w-]+\.", "", first)),
-        hacking=markdown(hacking).strip() if found else None,
+        text=markdown(_opened(_SAME.sub("", _SOURCE.sub("", first)).removeprefix("Return "))),
+        hacking=_opened(markdown(hacking)) if found else None,
         sources=tuple(linked(source) for source in sources),
-        span=span and f"{span[1]} to {span[2]}",
     )
+
+
+def notes(thing: Any) -> str:
+    """Return a docstring's notes as Markdown, without what "Hacking:" says."""
+    _, _, said = str(inspect.getdoc(thing)).partition("Notes\n-----\n")
+    return markdown(said.partition("\n\nExamples\n---")[0].partition("Hacking:")[0])
+
+
+def _opened(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def markdown(text: str) -> str:

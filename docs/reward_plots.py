@@ -2,113 +2,49 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from plotting import Panel, Plot
+from reward_scene import (
+    CLAIMS,
+    FACTS,
+    FALSE_CLAIMS,
+    PRESENT,
+    RING,
+    SPACE,
+    TRUTH,
+    Filling,
+    base,
+    circles,
+    ellipse,
+    filled,
+    hard,
+    moved,
+    scaled,
+)
 
 from medground.coords import Space
 from medground.images import MedicalImage
 from medground.masks import box_of
 from medground.metrics import dice
-from medground.rewards import umrg, umrg_terms
+from medground.rewards import umrg_terms
 from medground.rewards.box import box
-from medground.rewards.evidence import Facts, claims, evidence, honesty
+from medground.rewards.evidence import evidence, honesty
 from medground.rewards.guards import length, repetition
 from medground.rewards.layout import Reading
 from medground.rewards.mask import mask
 from medground.rewards.points import points_dice, points_inside
 from medground.rewards.thinkvg import ExtraMentions, consistency, grounding
 from medground.rewards.thinkvg_reading import read_response
-from medground.rewards.truth import read_truth
-from medground.segmenters import MaskPrediction, Prompt
 from medground.types import Box, Mask, Point
 
-__all__ = [
-    "ANSWER",
-    "CLAIMS",
-    "FACTS",
-    "FALSE_CLAIMS",
-    "RING",
-    "SPACE",
-    "TRUTH",
-    "WHOLE",
-    "circles",
-    "hard",
-    "moved",
-    "plots",
-    "scaled",
-]
+__all__ = ["plots"]
 
-SPACE = Space.pixels(840, 840)
-"""The paper's frame, so that its terms and ours can be drawn on one axis."""
-
-TRUTH = {"bbox_2d": [340, 360, 500, 480], "point_2d": [[380, 420], [460, 420]]}
-"""The target of all plots: a box of 160 x 120 pixels in the middle, and two points 80 pixels apart."""
-
-ANSWER = {"bbox": TRUTH["bbox_2d"], "points_1": TRUTH["point_2d"][0], "points_2": TRUTH["point_2d"][1]}
-"""The right answer to it."""
-
-CLAIMS = {
-    "place": "It lies in the centre of the image.",
-    "size": "It is small.",
-    "brightness": "It is brighter than its surroundings.",
-    "shape": "It is oval.",
-    "parts": "It is in one piece.",
-}
-"""A sentence for each facet, true of the target."""
-
-FALSE_CLAIMS = {
-    "place": "It lies in the upper left of the image.",
-    "size": "It is large.",
-    "brightness": "It is darker than its surroundings.",
-    "shape": "It is elongated.",
-    "parts": "It has two parts.",
-}
-"""A sentence for each facet, false of it."""
-
-FACTS = Facts.read({claim.facet: claim.value for claim in claims(" ".join(CLAIMS.values()))})
-
-_TRUE = read_truth(TRUTH)
 _SHIFT = np.linspace(-340, 340, 137)
 _SCALE = 2.0 ** np.linspace(-3, 2.25, 106)
-
-
-def _ring() -> Mask:
-    y, x = np.mgrid[:840, :840] + 0.5
-    return np.asarray((np.hypot(x - 420, y - 420) < 150) & (np.hypot(x - 420, y - 420) > 80))
-
-
-RING = _ring()
-"""A ring of 150 pixels' radius with a hole of 80 pixels' radius, in the middle of the picture."""
-
-WHOLE = Box(0, 0, 840, 840, SPACE)
-
-
-def moved(right: float, down: float = 0.0) -> Box:
-    """Return the true box, moved."""
-    x1, y1, x2, y2 = TRUTH["bbox_2d"]
-    return Box(x1 + right, y1 + down, x2 + right, y2 + down, SPACE)
-
-
-def scaled(factor: float) -> Box:
-    """Return the true box with its sides `factor` times as long, about the same centre."""
-    return Box(420 - 80 * factor, 420 - 60 * factor, 420 + 80 * factor, 420 + 60 * factor, SPACE)
-
-
-def circles(apart: float, ratio: float = 1.0) -> list[Point]:
-    """Return two points whose circle lies `apart` true radii to the right and is `ratio` times as large."""
-    return [Point(420 + 40 * (apart - ratio), 420, SPACE), Point(420 + 40 * (apart + ratio), 420, SPACE)]
-
-
-def hard(**said: Any) -> dict[str, float]:
-    """Return the terms of the paper's hard reward for the right answer with some of it changed."""
-    return umrg.hard([f"<think>.</think><answer>{json.dumps(ANSWER | said)}</answer>"], [_TRUE])[0]
 
 
 def _box_plot(alt: str, lines: dict[str, Callable[[Box], float]]) -> Plot:
@@ -128,45 +64,17 @@ def _paper_box(term: str) -> Callable[[Box], float]:
     return lambda placed: hard(bbox=list(placed.xyxy))[term]
 
 
-class _Filling:
-    """An expert without a model, for its plot alone: it fills the box."""
-
-    name = "filling"
-    trained_prompts = frozenset({"box"})
-
-    def encode(self, image: MedicalImage) -> MedicalImage:
-        return image
-
-    def segment(self, image: MedicalImage, prompts: Sequence[Prompt]) -> list[MaskPrediction]:
-        return [MaskPrediction(_filled(prompt.box, image.space), 1.0) for prompt in prompts if prompt.box]
-
-
-def _grid(space: Space) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    y, x = np.mgrid[: int(space.height), : int(space.width)] + 0.5
-    return x, y
-
-
-def _filled(inside: Box, space: Space) -> Mask:
-    (x, y), (x1, y1, x2, y2) = _grid(space), inside.to(space).xyxy
-    return np.asarray((x1 <= x) & (x < x2) & (y1 <= y) & (y < y2))
-
-
-def _ellipse(inside: Box, space: Space) -> Mask:
-    (x, y), (x1, y1, x2, y2) = _grid(space), inside.to(space).xyxy
-    return np.asarray(((2 * x - x1 - x2) / (x2 - x1)) ** 2 + ((2 * y - y1 - y2) / (y2 - y1)) ** 2 < 1)
-
-
 def _mask_plot() -> Plot:
     small = Space.pixels(210, 210)
     image = MedicalImage.from_array(np.zeros((210, 210), np.uint8))
-    organ = _ellipse(moved(0), small)
-    truth = replace(_TRUE, mask=organ, image=image)
+    organ = ellipse(moved(0), small)
+    truth = replace(PRESENT, mask=organ, image=image)
 
     def lines(boxes: list[Box]) -> dict[str, list[float]]:
-        worth = mask([Reading("", each, (), 1.0) for each in boxes], [truth] * len(boxes), _Filling())
+        worth = mask([Reading("", each, (), 1.0) for each in boxes], [truth] * len(boxes), Filling())
         return {
             "mask": [float(each or 0.0) for each in worth],
-            "Dice of the expert's mask": [dice(_filled(each, small), organ) for each in boxes],
+            "Dice of the expert's mask": [dice(filled(each, small), organ) for each in boxes],
         }
 
     return Plot(
@@ -267,11 +175,8 @@ def _turned(degrees: float) -> list[Point]:
 
 
 def _base(box_shift: float = 0.0, point_shift: float = 0.0) -> dict[str, float]:
-    said = {
-        "bbox": list(moved(box_shift).xyxy),
-        **{f"points_{n}": [x + point_shift, y] for n, (x, y) in enumerate(TRUTH["point_2d"], 1)},
-    }
-    return umrg.base([f"<think>.</think><answer>{json.dumps(said)}</answer>"], [_TRUE])[0]
+    points = {f"points_{n}": [x + point_shift, y] for n, (x, y) in enumerate(TRUTH["point_2d"], 1)}
+    return base(bbox=list(moved(box_shift).xyxy), **points)
 
 
 def _umrg_plots() -> dict[str, Plot]:
