@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from medground.coords import Space, written_order
-from medground.tolerant import MAX_ANSWER, OUTSIDE, SEARCHED, has_area
+from medground.tolerant import MAX_ANSWER, OUTSIDE, has_area
 from medground.types import Box
 
 __all__ = ["MAX_BOXES", "Response", "format_response", "read_box", "read_mentions", "read_response"]
@@ -185,7 +185,7 @@ def read_box(values: Sequence[Any], space: Space) -> Box | None:
 def read_mentions(reasoning: str, space: Space) -> tuple[tuple[Box, ...], int]:
     """Return the distinct regions that a reasoning boxes, and how many bracketed fours of numbers are no box.
 
-    A region is ``[x1, y1, x2, y2]`` anywhere in the first 100,000 characters, as in ``left lower lung zone (region
+    A region is ``[x1, y1, x2, y2]`` anywhere in the first 20,000 characters, as in ``left lower lung zone (region
     [121, 102, 179, 192])``. Reading stops after `MAX_BOXES` + 1 distinct ones.
 
     Examples
@@ -196,7 +196,7 @@ def read_mentions(reasoning: str, space: Space) -> tuple[tuple[Box, ...], int]:
     """
     boxes: dict[tuple[float, ...], Box] = {}
     strays: set[tuple[float, ...]] = set()
-    for found in _REGION.finditer(reasoning, 0, SEARCHED):
+    for found in _REGION.finditer(reasoning, 0, MAX_ANSWER):
         numbers = [float(number) for number in found[1].split(",")]
         box = read_box(numbers, space)
         if box is None:

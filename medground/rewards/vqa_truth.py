@@ -292,8 +292,8 @@ def choices_of(question: str) -> dict[str, str] | None:
     for mark in _CHOICE.finditer(listed):
         if mark[1] == chr(ord("A") + len(marks)):  # another capital before a colon belongs to a choice's text
             marks.append(mark)
-    ends = [mark.start() for mark in marks[1:]] + [len(listed)]
-    return {mark[1]: listed[mark.end() : end].strip() for mark, end in zip(marks, ends, strict=True)} or None
+    ends = [*(mark.start() for mark in marks[1:]), len(listed)]
+    return {mark[1]: listed[mark.end() : end].strip() for mark, end in zip(marks, ends, strict=False)} or None
 
 
 def _boxes(row: Mapping[str, Any], space: Space) -> tuple[Box, ...]:
