@@ -46,6 +46,11 @@ def test_numbers_beyond_all_bounds_share_nothing(box):
     assert average_precision([box], [A]) == 0
 
 
+def test_areas_too_small_for_a_float_share_nothing():
+    tiny = Box(0, 0, 1e-200, 1e-200, SPACE)
+    assert box_iou(tiny, tiny) == region_iou([tiny], [tiny]) == 0
+
+
 # --- average precision -----------------------------------------------------------------------------------------------
 
 

@@ -97,6 +97,12 @@ def test_paired_p_is_the_share_on_the_other_side():
     assert (found.low, found.high) == pytest.approx(tuple(np.percentile(means, [2.5, 97.5])))
 
 
+def test_the_last_digit_of_a_sum_is_no_side():
+    """0.1 + 0.2 - 0.3 isn't 0 in floats; 1 + 2 - 3 is."""
+    tenths = paired_bootstrap([0.1, 0.2, 0.0], [0.0, 0.0, 0.3])
+    assert tenths.p == paired_bootstrap([1, 2, 0], [0, 0, 3]).p
+
+
 def test_paired_p_is_uniform_where_nothing_differs():
     rng = np.random.default_rng(11)
     found = [paired_bootstrap(rng.normal(size=40), rng.normal(size=40), rounds=300).p for _ in range(200)]
