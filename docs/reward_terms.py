@@ -89,22 +89,32 @@ GROUNDING = (
     Term(
         "evidence",
         evidence,
-        (
-            f"{_EVIDENCE}::test_listing_every_word_does_not_pay",
-            f"{_EVIDENCE}::test_repeating_a_claim_does_not_pay",
-            f"{_EVIDENCE}::test_silence_earns_nothing",
+        tuple(
+            f"{_EVIDENCE}::test_{hack}"
+            for hack in (
+                "listing_every_word_does_not_pay",
+                "repeating_a_claim_does_not_pay",
+                "saying_one_facet_in_many_ways_does_not_pay",
+                "hedging_does_not_pay",
+                "tossing_a_coin_for_the_side_does_not_pay",
+                "describing_a_neighbour_does_not_pay",
+                "a_constant_account_of_real_targets_does_not_pay",
+                "silence_earns_nothing",
+            )
         ),
         plot="evidence",
         below=tables.words,
-        hacking="Listing every word, so that the true ones are among them; a facet is false as soon as one claim about "
-        "it is. One true claim many times over; a facet counts once.",
+        hacking="Every word there is, so that the true ones are among them: a facet is false as soon as one claim "
+        "about it is. One true claim many times, or in many ways: a facet counts once. Words that commit to nothing "
+        "(perhaps, or), or that speak of something else: they are no claims. The same account of each picture: it is "
+        "right too seldom.",
     ),
     Term(
         "honesty",
         honesty,
-        (f"{_EVIDENCE}::test_a_false_claim_costs_more_than_silence",),
+        (f"{_EVIDENCE}::test_silence_earns_nothing", f"{_EVIDENCE}::test_a_false_claim_costs_more_than_silence"),
         plot="honesty",
-        hacking="Saying nothing that can be checked. It has full marks here and none for evidence; where no facts are "
+        hacking="Saying nothing that can be checked. It has full marks here and earns no evidence; where no facts are "
         "known, that is the most that can be asked.",
     ),
     Term("length", length, (f"{_GROUNDING}::test_endless_answers_cost",), plot="length"),
@@ -213,6 +223,8 @@ THINKVG = (
         (
             f"{_JUDGES}::test_answering_every_letter_does_not_pay",
             f"{_JUDGES}::test_pasting_the_vocabulary_does_not_pay",
+            f"{_JUDGES}::test_repeating_the_question_does_not_pay",
+            f"{_JUDGES}::test_an_answer_cannot_leave_its_delimiters",
         ),
         below=tables.verdicts,
         source=_PAPER,
@@ -224,7 +236,7 @@ THINKVG = (
         plot="thinkvg-grounding",
         source=_PAPER,
     ),
-    Term("thinkvg format", layout_kept, below=tables.responses),
+    Term("thinkvg format", layout_kept, (f"{_THINKVG}::test_what_a_completion_earns",), below=tables.responses),
     Term(
         "thinkvg consistency",
         consistency,

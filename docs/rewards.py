@@ -217,7 +217,8 @@ def _test(name: str) -> str:
 
 def tests() -> Sequence[str]:
     """Return ``file::test`` of every test that the page names."""
-    return [PAPER_TEST, *(test for term in (*GROUNDING, *PAPER, *THINKVG) for test in term.tests)]
+    named = [PAPER_TEST, *(test for term in (*GROUNDING, *PAPER, *THINKVG) for test in term.tests)]
+    return list(dict.fromkeys(named))
 
 
 def main() -> None:

@@ -85,7 +85,7 @@ def test_a_changed_curve_changes_the_digest() -> None:
 
 def test_each_test_that_the_page_names_exists() -> None:
     named = script("rewards").tests()
-    assert len(named) == len(set(named)) > 15
+    assert len(named) > 20
     for each in named:
         file, _, test = each.partition("::")
         tree = ast.parse((ROOT / "tests" / file).read_text(encoding="utf-8"))

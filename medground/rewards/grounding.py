@@ -43,7 +43,7 @@ WEIGHTS = {
 
 
 def medground_recipe(segmenter: Segmenter | None = None) -> Recipe:
-    """Return the ``medground`` recipe, with the mask term when a segmenter is given.
+    r"""Return the ``medground`` recipe, with the mask term when a segmenter is given.
 
     Parameters
     ----------
@@ -58,9 +58,14 @@ def medground_recipe(segmenter: Segmenter | None = None) -> Recipe:
 
     Notes
     -----
+    The ``absence`` term is 1 when the answer says rightly whether the target is in the picture, else 0:
+
+    .. math:: absence = [\text{answered absent} = \text{truly absent}]
+
     Where the target is absent, ``box`` and the points' terms are 1 for ``{"absent": true}`` and 0 for any location: the
-    right location of what isn't there is none. So answering "absent" everywhere and never answering it both lose where
-    they are wrong, the same share of the score.
+    right location of what isn't there is none.
+
+    Hacking: answering "absent" on each row, or on none; both lose most of the score where they are wrong.
 
     Examples
     --------
