@@ -213,7 +213,7 @@ def _umrg_plots() -> dict[str, Plot]:
         ),
         "umrg-points_dice": _points_plot(
             "points_dice of the paper and the true Dice of the circles against the distance and the size of the "
-            "predicted circle. The paper's is 1 over a wide range, also for circles far from the true one.",
+            "predicted circle. The paper's stays at 1 over a wide range of both.",
             {
                 "umrg points_dice": _paper_points("points_dice"),
                 "true Dice": lambda points: points_dice(points, circles(0)),
