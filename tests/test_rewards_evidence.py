@@ -98,6 +98,7 @@ SENTENCES = [
     # Doubt: negation, question, condition, hedge, alternative, general knowledge.
     ("It is not round.", [], "negation"),
     ("It isn't round.", [], "negation"),
+    ("The lesion isn't round.", [], "negation behind a noun"),
     ("It isn’t round.", [], "negation with a typographic apostrophe"),
     ("There is no bright region.", [], "negation"),
     ("It is neither small nor round.", [], "negation"),
@@ -105,6 +106,10 @@ SENTENCES = [
     ("It is oval rather than round.", [], "contrast"),
     ("Unlike the round lesion, it is dark.", [], "contrast"),
     ("Is it small?", [], "question"),
+    ("It is small?", [], "question in the order of a statement"),
+    ("The region is round, right?", [], "question with a tag"),
+    ("It is round/oval.", [], "alternatives"),
+    ("It is round to oval.", [], "alternatives"),
     ("If it is round, it is a cyst.", [], "condition"),
     ("It may be small.", [], "hedge"),
     ("It is perhaps small and possibly round.", [], "hedge"),
@@ -123,11 +128,21 @@ SENTENCES = [
     ("It is hyperintense to muscle.", [], "a comparison with another structure"),
     ("It is as large as the kidney.", [], "a comparison with another structure"),
     ("It is larger than before.", [], "a comparison, and no word for a size"),
+    ("It is less round now.", [], "a comparison with itself"),
+    ("It is too small to see.", [], "a size for a purpose"),
     ("It is more round than long.", [], "a comparison with itself"),
     ("It lies in a dark region.", [], "a noun behind a preposition isn't the target"),
     ("Its surroundings are bright.", [], "the surroundings"),
     ("It is small and the vessel is bright.", ["small"], "a new subject"),
     ("It has a bright spot.", [], "a part of it"),
+    ("In it bright vessels run.", [], "something inside it"),
+    ("The liver has two parts.", [], "parts of a named structure"),
+    ("Every lesion is round.", [], "all lesions, not this one"),
+    ("A small outer left ventricular wall region is seen.", [], "too far from its noun"),
+    ("The region borders muscle fat skin bone bright.", [], "too far from its subject"),
+    ("In the upper left of the image, vessels cross.", [], "a place, and nothing of the target"),
+    ("It is small bowel.", [], "a name"),
+    ("The lesion is bright red.", [], "a colour"),
     ("Another small region lies in the upper left of the image.", [], "another region"),
     ("It is part of the small bowel.", [], "a name"),
     ("It is the large fluid chamber of the brain.", [], "a noun that doesn't stand for the target"),
@@ -440,6 +455,7 @@ def worth(text: str, facts: Facts = FACTS) -> float:
         ("It is small.", 0.25, 1.0, "one facet of four"),
         ("It is small and round.", 0.5, 1.0, "two facets"),
         ("It is small and oval.", 0.0, 0.75, "one true, one false"),
+        ("It is small. It is round. It is oval.", 0.0, 0.75, "a contradiction makes its facet false"),
         ("It is small, oval and darker than its surroundings.", 0.0, 0.5, "one true, two false"),
         ("It lies on the left side of the image.", 0.125, 1.0, "a coarse place is half a facet"),
         ("It lies on the left side of the image, in the upper left of the image.", 0.25, 1.0, "zone and side once"),
@@ -667,17 +683,15 @@ def test_true_traces_of_real_targets_earn_everything_and_a_swapped_facet_less() 
         assert (evidence(sample.reasoning, facts), honesty(sample.reasoning, facts)) == (1.0, 1.0), target.id
         for facet, field in (("place", "zone"), ("size", "size"), ("shape", "shape"), ("brightness", "brightness")):
             words = ZONES if facet == "place" else WORDS[facet]
-            for word in set(words) - facts.accepted[facet]:
-                swapped = reason(
-                    random.Random(2), load_targets()[sample.meta["target"]], replace(seen, **{field: word})
-                )
-                assert (evidence(swapped, facts), honesty(swapped, facts)) == (0.5, 0.75), target.id
+            word = min(set(words) - facts.accepted[facet])
+            swapped = reason(random.Random(2), load_targets()[sample.meta["target"]], replace(seen, **{field: word}))
+            assert (evidence(swapped, facts), honesty(swapped, facts)) == (0.5, 0.75), target.id
 
 
 @needs_masks
 def test_a_constant_account_of_real_targets_does_not_pay() -> None:
     targets = read_open_masks(REAL)
-    facts = [Facts.measure(load_mask(target), grey_levels(target)) for target in random.Random(6).sample(targets, 200)]
+    facts = [Facts.measure(load_mask(target), grey_levels(target)) for target in random.Random(6).sample(targets, 120)]
     often = {
         facet: max(
             (word for word in WORDS[facet]), key=lambda word: sum(word in known.accepted[facet] for known in facts)
