@@ -118,8 +118,10 @@ def row_of(record: Mapping[str, Any], *, name: str = "row", split: str = "") -> 
     masks = _pictures(record.get("masks"), "masks") or _inline_mask(truth)
     fields: dict[str, Any] = {"image": images[0], "mask": masks[0] if masks and "absent" not in truth else None}
     fields["question"] = _question(record.get("prompt"))[2]
-    fields |= {field: _READ.get(key, _text)(extra.get(key), f"extra_info.{key}") for key, field in KEYS.items()}
-    fields |= {"box": truth.get("bbox_2d"), "points": tuple(map(tuple, truth.get("point_2d") or ()))}
+    for key, field in KEYS.items():
+        reader = _READ[key] if key in _READ else _text
+        fields[field] = reader(extra.get(key), f"extra_info.{key}")
+    fields |= {"box": truth.get("bbox_2d"), "points": tuple((x, y) for x, y in truth.get("point_2d") or ())}
     for key, default in (("image_size", FRAME), ("coordinates", "pixels")):
         fields[key] = _agreed(key, fields[key], truth.get(key), default)
     if fields["facts"] is None:
@@ -339,7 +341,7 @@ def record_of(row: Row, *, split: str = "", change: Callable[[Picture, bool], Pi
         "masks": _written_pictures(row.mask, kept.get("masks"), change, mask=True),
         "ability": _as_kept("grounding", kept.get("ability")),
         "reward_model": _as_kept(model, kept.get("reward_model"), lambda file: _answering(model, file)),
-        "extra_info": _written_extra(row, kept, split),
+        "extra_info": _written_extra(row, kept, split) or None,
     }
     record |= row.other.get("columns") or {}
     if "columns" not in kept:

@@ -81,7 +81,7 @@ def write_records(records: Iterable[dict[str, Any]], path: Path) -> int:
     Raises
     ------
     ConfigError
-        When the file can't be written, or a column holds values of two kinds.
+        When the file can't be written, or the values of a column have no type in common.
     """
     home = make_folder(path.parent)
     try:
@@ -133,14 +133,12 @@ def _table(group: list[dict[str, Any]], schema: pa.Schema, path: Path) -> pa.Tab
         try:
             columns.append(pa.array([record.get(field.name) for record in group], type=field.type))
         except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
-            raise ConfigError(_of_two_kinds(path, field.name, error)) from error
+            raise ConfigError(_mixed(path, field.name, error)) from error
     return pa.Table.from_arrays(columns, schema=schema)
 
 
-def _of_two_kinds(path: Path, column: str, error: Exception) -> str:
-    return (
-        f"{path}: column {column}: rows hold values of two kinds ({error}); make them alike, or write them to two files"
-    )
+def _mixed(path: Path, column: str, error: Exception) -> str:
+    return f"{path}: column {column}: its values have no type in common ({error}); make them alike, or write two files"
 
 
 def _groups(records: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
@@ -160,7 +158,7 @@ def _schema_of(group: list[dict[str, Any]], path: Path) -> pa.Schema:
         try:
             fields.append((name, _filled(_type_of([record.get(name) for record in group]), usual.get(name))))
         except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
-            raise ConfigError(_of_two_kinds(path, name, error)) from error
+            raise ConfigError(_mixed(path, name, error)) from error
     schema = pa.schema(fields)
     decoded = {
         name: {"feature": {"_type": "Image"}, "_type": "List"}
@@ -182,6 +180,8 @@ def _type_of(values: list[Any]) -> pa.DataType:
     there = [value for value in values if value is not None]
     if there and all(isinstance(value, dict) for value in there):
         names = dict.fromkeys(name for value in there for name in value)
+        if not names:
+            raise ValueError("structs without fields, which parquet can't hold")
         return pa.struct([(name, _type_of([value.get(name) for value in there])) for name in names])
     if there and all(isinstance(value, list) for value in there):
         return pa.list_(_type_of([each for value in there for each in value]))
@@ -208,4 +208,6 @@ def _unified(schemas: list[pa.Schema], path: Path) -> pa.Schema:
     try:
         return pa.unify_schemas(bare, promote_options="permissive").with_metadata(metadata)
     except pa.ArrowException as error:
-        raise ConfigError(f"{path}: rows hold values of two kinds ({error}); write them to two files") from error
+        raise ConfigError(
+            f"{path}: the values of a column have no type in common ({error}); make them alike, or write two files"
+        ) from error

@@ -133,7 +133,7 @@ def write_rows(rows: Iterable[Row], path: str | Path, *, embed: bool = False, ro
     Raises
     ------
     ConfigError
-        When the file can't be written, or a column that isn't in the layout holds values of two kinds.
+        When the file can't be written, or the values of a column that isn't in the layout have no type in common.
     TruthError
         When a picture can't be embedded; names the row.
     """
