@@ -38,6 +38,7 @@ GROUNDING = {
     "box and points": BOX,
     "box, points and facts": BOX | {"facts": _OVAL.to_dict()},
     "thousandths, y first": BOX | {"coordinates": "0-1000 yx", "image_size": [640, 480]},
+    "a hair": {"bbox_2d": [0, 0, 840, 5e-324], "point_2d": [[0, 0], [840, 0]]},
     "a speck": {"bbox_2d": [0, 0, 1e-9, 1e-9], "point_2d": [[0, 0], [0, 0]]},
 }
 OURS_ALONE = {
@@ -207,3 +208,33 @@ def test_work_grows_no_faster_than_the_text(recipe):
         low, middle, high = (_lines(partial(score, texts[kind], truth, recipe)) for texts in by_size)
         assert high - middle <= 2.5 * max(middle - low, 0) + 500, kind
         assert high <= 20 * sizes[2], kind
+
+
+def test_the_benchmark_scores_what_models_write(monkeypatch):
+    texts, truths = BENCHMARK.grounding_rows(140)
+    assert len(set(texts)) > 100
+    hard = [row["score"] for row in score_batch(texts, truths, "umrg-hard")]
+    assert min(hard) == 0
+    assert 5 < np.median(hard) < 8  # near the truth, and not the truth
+    texts, truths = BENCHMARK.vqa_rows(140)
+    assert {row["semantic"] for row in score_batch(texts, truths, "thinkvg")} >= {0, 1}
+    peers = {"nothing": lambda texts, truths: [0.0 for _ in texts]}
+    monkeypatch.setattr(BENCHMARK, "peers", lambda: peers)
+    told = BENCHMARK.throughput(7, 1)
+    assert list(told) == [*RECIPES, "nothing"]
+    assert all(set(row) == {"a second", "x nothing"} and min(row.values()) > 0 for row in told.values())
+    assert told["nothing"]["x nothing"] == 1
+    slow = BENCHMARK.megabyte(500)
+    assert list(slow) == list(HOSTILE)
+    lines = list(BENCHMARK.table(slow, "hostile by", 1))
+    assert {line.count("|") for line in lines} == {len(RECIPES) + 2}
+
+
+def test_the_peer_agrees_on_a_right_and_a_wrong_answer():
+    pytest.importorskip("shapely")
+    peer = BENCHMARK.shapely_peer()
+    right, wrong = (
+        f'<answer>{{"bbox": {box}, "points_1": [150, 150], "points_2": [250, 150]}}</answer>'
+        for box in ("[100, 100, 300, 200]", "[500, 500, 600, 600]")
+    )
+    assert peer([right, wrong, "no"], [BOX] * 3) == pytest.approx([2, 1, 0])

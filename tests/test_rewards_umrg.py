@@ -181,6 +181,9 @@ def test_two_equal_points_have_no_angle():
     assert terms["points_angle"] == 0
     assert terms["points_dice"] == 0.0925  # 0.7 r + 0.3 r (1 + 0.5) / 2 with r = log_shaped(0) = 0.1
     assert terms["points_align"] > 0.9
+    # The radii of 1e-5 tell equal circles from none, just: 2 * 3.1e-10 / 1e-5, shaped, is 0.1001.
+    truth = TRUTH | {"point_2d": [[200, 150], [200, 150]]}
+    assert said(answer(first="[200, 150]", second="[200, 150]"), truth=truth)["points_dice"] == 0.0926
 
 
 def test_a_circle_of_true_dice_three_quarters_has_full_marks_already():
@@ -227,6 +230,51 @@ def test_base(text, expected, why):
     terms = said(text, umrg.base)
     assert list(terms) == list(umrg.BASE)
     assert tuple(terms.values()) == expected, why
+
+
+@pytest.mark.parametrize(
+    ("bbox", "expected", "why"),
+    [
+        ("[0, 0, 1, 0]", 0, "2 of 4 pixels: a half isn't above a half"),
+        ("[0, 0, 1, 2]", 1, "4 of 6 pixels"),
+        ("[0, 0, 2, 1]", 1, "4 of 6 pixels"),
+        ("[0, 0, 1, 4]", 0, "4 of 10 pixels"),
+        ("[0, 0, 4, 1]", 0, "4 of 10 pixels"),
+        ("[3, 0, 4, 1]", 0, "apart"),
+        ("[3, 3, 4, 4]", 0, "apart both ways"),
+    ],
+)
+def test_base_counts_whole_pixels(bbox, expected, why):
+    terms = said(answer(bbox), umrg.base, {"bbox_2d": [0, 0, 1, 1], "point_2d": [[0, 0], [1, 1]]})
+    assert terms["bbox_iou"] == expected, why
+
+
+def test_the_area_is_strictly_between_half_and_twice():
+    true = (0, 0, 10, 10)
+    assert [area_valid((0, 0, 10, height), true) for height in (5, 5.1, 19.9, 20)] == [0.5, 1, 1, 0.5]
+
+
+def test_a_box_almost_without_height_has_its_own_scale():
+    hair = (0, 0, 840, 5e-324)  # w / h is beyond floats
+    assert box_scale(hair, hair) == 0
+    assert box_scale(hair, (0, 0, 840, 1)) == box_scale((0, 0, 840, 1), hair) == 1
+
+
+def test_the_union_of_small_boxes_is_one_hundred_thousandth_larger():
+    assert box_iou((0, 0, 0.001, 0.001), (0, 0, 0.001, 0.001)) == pytest.approx(1e-6 / 1.1e-5)
+
+
+@pytest.mark.parametrize(
+    ("radius", "true_radius", "apart", "expected"),
+    [
+        (258.9, 201, 57.899999999999984, 2 * (201 / 258.9) ** 2),  # touching from inside: a cosine of 1 + 2e-16
+        (338.4943, 157, 495.49429999999984, 0),  # touching from outside: an area of -0.002 by rounding
+    ],
+)
+def test_touching_circles_do_not_fail_by_rounding(radius, true_radius, apart, expected):
+    dice = pdice_paper([(0, -radius), (0, radius)], [(apart, -true_radius), (apart, true_radius)])
+    assert dice == pytest.approx(expected, abs=1e-6)
+    assert dice >= 0
 
 
 def test_shaping_has_its_ends():

@@ -232,8 +232,7 @@ def _placed(written: list[float] | None, space: Space) -> list[float] | None:
     numbers = written if space.order == "xy" else written_order(written, space)
     if space.width == space.height == SIDE:
         return numbers
-    numbers = _scaled(numbers, space)
-    return numbers if _within_reach(numbers) else None
+    return _scaled(numbers, space)
 
 
 def _placed_pair(written: tuple[list[float], list[float]] | None, space: Space) -> Pair | None:
@@ -369,7 +368,7 @@ def _score_base(text: str, truth: Truth, row: int) -> dict[str, float]:
     true_box, true_points = _true(truth, row)
     terms = dict.fromkeys(BASE, 0.0)
     if text.startswith("<think>") and text.endswith("</answer>"):
-        terms["format_think"] = float(_BETWEEN.search(text, len("<think>"), len(text) - len("</answer>")) is not None)
+        terms["format_think"] = float(_BETWEEN.search(text) is not None)
     said = _decoded(_first_braces(text))
     if said is None:
         return terms
