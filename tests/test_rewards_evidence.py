@@ -125,6 +125,8 @@ SENTENCES = [
     ("It is small, next to a large round mass.", ["small"], "reading ends where the neighbour comes"),
     ("The vessel beside the lesion is bright.", [], "a neighbour as subject"),
     ("It is brighter than the liver.", [], "a comparison with another structure"),
+    ("It is darker than the adjacent liver.", [], "a comparison with another structure"),
+    ("The heart shadow is bright.", [], "a named structure"),
     ("It is hyperintense to muscle.", [], "a comparison with another structure"),
     ("It is as large as the kidney.", [], "a comparison with another structure"),
     ("It is larger than before.", [], "a comparison, and no word for a size"),

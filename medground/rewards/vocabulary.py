@@ -90,7 +90,8 @@ NOT_DESCRIPTIONS = frozenset(
 
 _SURROUNDINGS = (
     r"(?:(?:its|the|their|all) )?(?:own |immediate |direct |local |immediately |directly |normal )?"
-    r"(?:surroundings|surround|background|neighbou?rhood|(?:surrounding|adjacent|neighbou?ring) [a-z]+"
+    r"(?:surroundings|surround|background|neighbou?rhood|surrounding [a-z]+"
+    r"|(?:adjacent|neighbou?ring) (?:tissues?|areas?|regions?|skin|parenchyma)"
     r"|(?:tissue|tissues|area|region|skin|parenchyma) (?:that surrounds|surrounding|around) it"
     r"|what (?:surrounds|is around|lies around) it|everything around it)(?![\w'])"
 )
@@ -146,7 +147,7 @@ PARTS = (
 
 TARGET_NOUNS = _words(
     "target region area structure lesion mass nodule spot patch focus blob object finding abnormality opacity "
-    "growth tumor tumour polyp cyst organ shadow lump"
+    "growth tumor tumour polyp cyst organ lump"
 )
 """Nouns that stand for the target without naming it."""
 
