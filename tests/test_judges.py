@@ -105,6 +105,9 @@ OPEN = [
     ("Opacity in the left lung", "Opacity", 0.5, "a part: 1 of 3 findings"),
     ("Mild cardiomegaly", "Cardiomegaly", 2 / 3, "a part: 1 of 2 findings"),
     ("Pneumonia", "Pneumonia or atelectasis", 0.5, "alternatives"),
+    ("Edema, no effusion, no nodule", "Edema without nodule or effusion", 1.0, "alternatives that are both denied"),
+    ("No effusion, but edema", "Edema", 2 / 3, "a denial ends with its clause"),
+    ("No opacity in the left lung", "The left lung is normal", 2 / 3, "a denial spares the place"),
     ("Bilateral pleural effusions", "Left pleural effusion", 0.5, "one side of two"),
     ("Left pleural effusion", "Left and right pleural effusion", 0.5, "a side too many"),
     ("No effusion", "Effusion", 0.0, "affirmed what is denied"),
@@ -278,6 +281,8 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(data)))
+        if status == 302:
+            self.send_header("Location", "/elsewhere")
         self.end_headers()
         self.wfile.write(data)
 

@@ -84,7 +84,7 @@ COMPLETIONS = [
     (said(place("[121, 102, 179, 500]")), 1, 0, 0.75, 0, "far outside the picture"),
     (said(place("[121, 102, 179, NaN]")), 1, 0, 0.75, 0, "not a number"),
     (said(place("[121, 102, 179, 1e308]")), 1, 0, 0.75, 0, "a number without end"),
-    (said(place("[121, 102, 179, true]")), 1, 0, 0.75, 0, "a truth value"),
+    (said(place("[true, 102, 179, 192]")), 1, 0, 0.75, 0, "a truth value"),
     (said(place("[121, 102, 179, " + "9" * 5000 + "]")), 1, 0, 0.75, 0, "an integer too long to convert"),
     (said(place("[١٢١, 102, 179, 192]")), 1, 0, 0.75, 0, "digits of another script"),
     (said(place('["121", 102, 179, 192]')), 1, 0, 0.75, 0, "a number in quotes"),
@@ -132,6 +132,19 @@ def test_several_boxes_in_every_form(location: str) -> None:
     assert read is not None
     assert set(read.boxes or ()) == {LEFT, RIGHT}
     assert grounding(read.boxes, (LEFT, RIGHT)) == 1.0
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_no_more_boxes_are_read_than_the_bound(apart: bool) -> None:
+    def read(count: int) -> Response | None:
+        boxes = [f"[{x}, 0, {x + 20}, 100]" for x in range(count)]
+        return read_response(said(place(*boxes) if apart else place(f"[{', '.join(boxes)}]")), FRAME)
+
+    most, more = read(MAX_BOXES), read(MAX_BOXES + 1)
+    assert most is not None
+    assert more is not None
+    assert len(most.boxes or ()) == MAX_BOXES
+    assert more.boxes is None
 
 
 def test_a_row_without_regions() -> None:
