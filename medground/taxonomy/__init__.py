@@ -13,6 +13,7 @@ from importlib import resources
 from typing import Literal
 
 from medground.errors import ConfigError
+from medground.taxonomy.entities import STYLES, Style, Target, Unseen, check_tree, leaks, read_targets
 from medground.taxonomy.groups import (
     Modality,
     SourceKind,
@@ -23,7 +24,6 @@ from medground.taxonomy.groups import (
     load_supercategories,
     read_parents,
 )
-from medground.taxonomy.entities import STYLES, Style, Target, Unseen, check_tree, leaks, read_targets
 
 __all__ = [
     "STYLES",
