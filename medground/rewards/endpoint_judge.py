@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from medground.errors import ConfigError, MissingExtraError, ReasonerError
+from medground.endpoint_client import EndpointClient, json_objects
+from medground.errors import ConfigError, ReasonerError
 from medground.reasoners._request import check_positive, check_sampling
-from medground.reasoners.endpoint import _address, _key
 from medground.rewards.judges import JudgeItem
 
 __all__ = ["PROMPT", "EndpointJudge", "Order"]
@@ -22,8 +22,6 @@ Order = Literal["alternate", "true first", "generated first", "both"]
 
 MAX_TEXT = 4_000
 """Characters of each text that are sent; a reasoning of ThinkVG has about 700."""
-
-MAX_REPLY = 20_000
 
 MAX_KEPT = 200_000
 """Ratings that are kept in memory; the oldest make room."""
@@ -139,17 +137,21 @@ class EndpointJudge:
         max_new_tokens: int = 1024,
         allow_insecure: bool = False,
     ) -> None:
-        try:
-            import openai
-        except ImportError as error:
-            raise MissingExtraError("openai", extra="remote", purpose="a judge behind an endpoint") from error
         check_positive(tau=tau, concurrency=concurrency, timeout=timeout)
         check_sampling(0.0 if temperature is None else temperature, max_new_tokens)
         if order not in get_args(Order):
             raise ConfigError(f"order must be one of {', '.join(get_args(Order))}, not {order!r}")
-        if max_retries < 0 or (max_calls is not None and max_calls < 0):
-            raise ConfigError("max_retries and max_calls must be 0 or above")
-        self.base_url, self.name, here = _address(spec, allow_insecure=allow_insecure)
+        if max_calls is not None and max_calls < 0:
+            raise ConfigError(f"max_calls must be 0 or above, not {max_calls}")
+        self._client = EndpointClient(
+            spec,
+            purpose="a judge behind an endpoint",
+            api_key=api_key,
+            timeout=timeout,
+            max_retries=max_retries,
+            allow_insecure=allow_insecure,
+        )
+        self.base_url, self.name = self._client.base_url, self._client.name
         self.tau = tau
         self.order = order
         self.reasons = reasons
@@ -158,23 +160,13 @@ class EndpointJudge:
         self.calls = 0
         self.failures = 0
         self.last_failure: str | None = None
-        self._tries = max_retries + 1
-        self._timeout = timeout
         self._options: dict[str, Any] = {} if temperature is None else {"temperature": temperature}
-        self._options["max_tokens"] = max_new_tokens
-        schema = {"name": "ratings", "strict": True, "schema": _SCHEMA}
-        self._options["response_format"] = {"type": "json_schema", "json_schema": schema}
+        self._options |= {
+            "max_new_tokens": max_new_tokens,
+            "schema": {"name": "ratings", "strict": True, "schema": _SCHEMA},
+        }
         self._cache: dict[str, _Ratings] | None = {} if cache else None
         self._lock = threading.Lock()
-        alien: dict[str, Any] = {"OpenAI-Organization": openai.Omit(), "OpenAI-Project": openai.Omit()}
-        self._client: Any = openai.OpenAI(
-            base_url=self.base_url,
-            api_key=_key(api_key, here=here),
-            timeout=openai.Timeout(timeout, connect=min(timeout, 10.0)),
-            max_retries=max_retries,
-            default_headers=alien,
-            http_client=openai.DefaultHttpxClient(follow_redirects=False, trust_env=not here),
-        )
 
     def describe(self) -> dict[str, str | float | None]:
         """Return what decides this judge's verdicts, for a report."""
@@ -261,77 +253,20 @@ class EndpointJudge:
                 del self._cache[next(iter(self._cache))]
 
     def _ask(self, message: str) -> _Ratings | str:
-        import openai
-
+        messages = [{"role": "system", "content": PROMPT}, {"role": "user", "content": message}]
         try:
-            answer = self._create(message)
-            text = answer.choices[0].message.content if answer is not None else None
-        except (openai.OpenAIError, ValueError, AttributeError, TypeError, IndexError) as error:
-            return self._failure(error)
-        if answer is None:
-            return f"max_calls, {self.max_calls}, is used up"
+            with self._client.told():
+                answer = self._client.create(messages, before=self._count, **self._options)
+                text = answer.choices[0].message.content
+        except ReasonerError as error:
+            return str(error)
         return (_read(text) if isinstance(text, str) else None) or f"{self.name} gave no two ratings from 1 to 10"
 
-    def _create(self, message: str) -> Any:
-        """Ask once, and again without what the server refuses; None when no calls are left."""
-        import openai
-
-        messages = [{"role": "system", "content": PROMPT}, {"role": "user", "content": message}]
-        for _ in range(3):
-            with self._lock:
-                if self.max_calls is not None and self.calls >= self.max_calls:
-                    return None
-                self.calls += 1
-                options = dict(self._options)
-            try:
-                return self._client.chat.completions.create(model=self.name, messages=messages, **options)
-            except openai.BadRequestError as error:
-                if not self._dropped(error, options):
-                    raise
-        raise ValueError("refused three times")
-
-    def _dropped(self, error: Any, options: dict[str, Any]) -> bool:
-        """Give up the option that a server refuses, for this and all later calls; False when there is none.
-
-        Servers name the option in ``param``, or don't: a schema is then the likeliest, and the reply is checked anyway.
-        """
+    def _count(self) -> None:
         with self._lock:
-            if error.param == "max_tokens" and "max_tokens" in options:
-                # OpenAI's newer models take no max_tokens, other servers no max_completion_tokens.
-                self._options.setdefault("max_completion_tokens", options["max_tokens"])
-                self._options.pop("max_tokens", None)
-                return True
-            if "response_format" in options and error.param in (None, "", "response_format"):
-                self._options.pop("response_format", None)
-                return True
-        return False
-
-    def _failure(self, error: Exception) -> str:
-        """Return one sentence that holds nothing of the request and nothing of the server's own words."""
-        import openai
-
-        tries = "1 try" if self._tries == 1 else f"{self._tries} tries"
-        if isinstance(error, openai.APITimeoutError):
-            return f"{self.base_url} gave no answer within {self._timeout:g} s, in {tries}"
-        if isinstance(error, openai.APIConnectionError):
-            return f"{self.base_url} can't be reached or closed the connection, in {tries}: is the server up?"
-        if not isinstance(error, openai.APIStatusError) or isinstance(error, openai.APIResponseValidationError):
-            return f"{self.base_url} answered with something that isn't a chat completion: check the address"
-        advice = {
-            401: "doesn't accept the API key: set MEDGROUND_API_KEY",
-            403: "doesn't let this API key use the model",
-            404: f"knows no model {self.name!r}, or serves no chat completions there: check the address",
-            429: f"was busy, or the quota is used up, in {tries}",
-        }
-        status = error.status_code
-        if status in advice:
-            return f"{self.base_url} {advice[status]} (HTTP {status})"
-        if status >= 500:
-            return f"{self.base_url} failed in {tries} (HTTP {status})"
-        refused = error.param if error.param in ("temperature", "max_tokens", "max_completion_tokens") else None
-        if refused:
-            return f"{self.base_url} refuses the {refused} that was asked for (HTTP {status}): choose another"
-        return f"{self.base_url} refused the request (HTTP {status}): is there room for the prompt and max_new_tokens?"
+            if self.max_calls is not None and self.calls >= self.max_calls:
+                raise ReasonerError(f"max_calls, {self.max_calls}, is used up")
+            self.calls += 1
 
 
 def _cut(text: str) -> str:
@@ -352,18 +287,5 @@ def _digest(message: str) -> str:
 
 def _read(reply: str) -> _Ratings | None:
     """Return the ratings that a reply gives; None when it gives none, or several that differ."""
-    reply = reply[-MAX_REPLY:]
-    reply = reply[reply.rfind("</think>") + len("</think>") :] if "</think>" in reply else reply
-    decoder = json.JSONDecoder()
-    found: list[_Ratings] = []
-    start = reply.find("{")
-    for _ in range(50):
-        if start < 0:
-            break
-        try:
-            value, end = decoder.raw_decode(reply, start)
-            found.append(_Ratings.model_validate(value))
-        except (ValidationError, ValueError, RecursionError):
-            end = start + 1
-        start = reply.find("{", end)
+    found = json_objects(reply, _Ratings.model_validate)
     return found[0] if found and all(each == found[0] for each in found) else None
