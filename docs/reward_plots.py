@@ -275,7 +275,7 @@ def _reasoning_plots() -> dict[str, Plot]:
             ),
         ),
         "honesty": Plot(
-            "The honesty term against the number of facets told falsely: 1 for silence, a quarter less for each.",
+            "The honesty term against the number of facets told falsely: 1 for silence, half less for each.",
             (
                 Panel.of(
                     "facets told falsely",

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from medground.parsing import parse
     from medground.pipeline import MedGround
     from medground.reasoners import Completion, Reasoner, Request, load_reasoner
+    from medground.rewards import Truth, score, score_batch
     from medground.segmenters import MaskPrediction, Prompt, Segmenter, load_segmenter
     from medground.types import Box, Grounding, Mask, Point, Result, Sample
 
@@ -39,6 +40,7 @@ _HOME = {
     "parsing": ("parse",),
     "pipeline": ("MedGround",),
     "reasoners": ("Completion", "Reasoner", "Request", "load_reasoner"),
+    "rewards": ("Truth", "score", "score_batch"),
     "segmenters": ("MaskPrediction", "Prompt", "Segmenter", "load_segmenter"),
     "types": ("Box", "Grounding", "Mask", "Point", "Result", "Sample"),
 }
@@ -64,6 +66,7 @@ __all__ = [
     "Sample",
     "Segmenter",
     "Space",
+    "Truth",
     "__version__",
     "contact_sheet",
     "convert",
@@ -75,6 +78,8 @@ __all__ = [
     "read_pairs",
     "run_batch",
     "save_result",
+    "score",
+    "score_batch",
 ]
 
 

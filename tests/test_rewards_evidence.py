@@ -456,14 +456,14 @@ def worth(text: str, facts: Facts = FACTS) -> float:
         (TRUE, 1.0, 1.0, "all four facets"),
         ("It is small.", 0.25, 1.0, "one facet of four"),
         ("It is small and round.", 0.5, 1.0, "two facets"),
-        ("It is small and oval.", 0.0, 0.75, "one true, one false"),
-        ("It is small. It is round. It is oval.", 0.0, 0.75, "a contradiction makes its facet false"),
-        ("It is small, oval and darker than its surroundings.", 0.0, 0.5, "one true, two false"),
+        ("It is small and oval.", 0.0, 0.5, "one true, one false"),
+        ("It is small. It is round. It is oval.", 0.0, 0.5, "a contradiction makes its facet false"),
+        ("It is small, oval and darker than its surroundings.", 0.0, 0.0, "one true, two false"),
         ("It lies on the left side of the image.", 0.125, 1.0, "a coarse place is half a facet"),
         ("It lies on the left side of the image, in the upper left of the image.", 0.25, 1.0, "zone and side once"),
         ("It lies on the left side and in the upper half of the image.", 0.125, 1.0, "two sides are still coarse"),
-        ("It lies on the right side of the image.", 0.0, 0.75, "a false side costs a whole facet"),
-        ("It lies in the upper left of the image, in the right half of the image.", 0.0, 0.75, "zone true, side false"),
+        ("It lies on the right side of the image.", 0.0, 0.5, "a false side costs a whole facet"),
+        ("It lies in the upper left of the image, in the right half of the image.", 0.0, 0.5, "zone true, side false"),
         ("It has two parts.", 0.0, 1.0, "a facet that isn't known"),
     ],
 )
@@ -483,7 +483,7 @@ def test_one_part_earns_nothing_but_can_be_false() -> None:
     text = "It is one connected region."
     assert evidence(text, Facts.read({**FACTS.to_dict(), "parts": "one"})) == 0.0
     assert evidence(TRUE, Facts.read({**FACTS.to_dict(), "parts": "one"})) == 1.0
-    assert honesty(text, Facts.read({**FACTS.to_dict(), "parts": "two"})) == 0.75
+    assert honesty(text, Facts.read({**FACTS.to_dict(), "parts": "two"})) == 0.5
     assert honesty("It has two parts.", Facts.read({"parts": "one"})) == 0.0
 
 
@@ -576,7 +576,7 @@ def test_claims_behind_the_read_limit_do_not_pay() -> None:
 
 @pytest.mark.parametrize(
     ("told", "coarse", "limit"),
-    [(0, False, 1 / 2), (1, False, 2 / 3), (3, False, 2 / 3), (0, True, 2 / 3), (2, True, 4 / 5)],
+    [(0, False, 2 / 3), (1, False, 3 / 4), (3, False, 3 / 4), (0, True, 4 / 5), (2, True, 6 / 7)],
 )
 def test_when_a_guess_pays(told: int, coarse: bool, limit: float) -> None:
     before = " ".join(
@@ -687,7 +687,7 @@ def test_true_traces_of_real_targets_earn_everything_and_a_swapped_facet_less() 
             words = ZONES if facet == "place" else WORDS[facet]
             word = min(set(words) - facts.accepted[facet])
             swapped = reason(random.Random(2), load_targets()[sample.meta["target"]], replace(seen, **{field: word}))
-            assert (evidence(swapped, facts), honesty(swapped, facts)) == (0.5, 0.75), target.id
+            assert (evidence(swapped, facts), honesty(swapped, facts)) == (0.5, 0.5), target.id
 
 
 @needs_masks
@@ -702,4 +702,5 @@ def test_a_constant_account_of_real_targets_does_not_pay() -> None:
     }
     text = " ".join(said_of(facet, word) for facet, word in {"place": "centre", **often, "parts": "one"}.items())
     assert len(claims(text)) == 5
-    assert np.mean([worth(text, known) for known in facts]) < 1.0  # which is what silence is worth
+    for said in (text, said_of("place", "centre")):
+        assert np.mean([worth(said, known) for known in facts]) < 1.0  # which is what silence is worth

@@ -88,6 +88,13 @@ def test_gold_earns_full_marks_whatever_the_numbers(
     assert score(said, truth.to(space)) == earned
 
 
+@pytest.mark.parametrize("facts", [{}, {"parts": ["one"]}], ids=["none", "nothing that needs a look"])
+def test_gold_earns_full_marks_where_no_claim_can_earn(facts: dict) -> None:
+    earned = score(f"<think>A pale band.</think><answer>{ANSWER}</answer>", {**ROW, "facts": facts})
+    assert set(earned.values()) == {1.0}
+    assert "evidence" not in earned
+
+
 def test_gold_earns_full_marks_for_an_absent_target() -> None:
     row = {"absent": True}
     earned = score('<think>No such thing can be seen.</think><answer>{"absent": true}</answer>', row)

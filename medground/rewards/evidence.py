@@ -28,7 +28,19 @@ from medground.errors import TruthError
 from medground.rewards.statements import FACETS, MAX_READ, Claim, claims
 from medground.types import Box, Mask
 
-__all__ = ["FACETS", "MAX_READ", "NEEDED", "WORDS", "Claim", "Facts", "claims", "evidence", "holds", "honesty"]
+__all__ = [
+    "FACETS",
+    "MAX_READ",
+    "NEEDED",
+    "WORDS",
+    "Claim",
+    "Facts",
+    "can_earn",
+    "claims",
+    "evidence",
+    "holds",
+    "honesty",
+]
 
 NEEDED = 4
 """Facets that a full account covers, where so many are known."""
@@ -223,6 +235,17 @@ def holds(claim: Claim, facts: Facts) -> bool | None:
     return None if accepted is None else claim.value in accepted
 
 
+def can_earn(facts: Facts) -> bool:
+    """Whether a reasoning can earn anything by `evidence`: some facet is known that a look is needed for.
+
+    Examples
+    --------
+    >>> can_earn(Facts.read({"size": "small"})), can_earn(Facts.read({"parts": "one"}))
+    (True, False)
+    """
+    return any(_earns(facet, facts) for facet in facts.accepted)
+
+
 def _earns(facet: str, facts: Facts) -> bool:
     # One part is what everybody expects: saying it of each target would earn without a look.
     return facet in facts.accepted and (facet != "parts" or facts.accepted[facet] != {"one"})
@@ -253,10 +276,10 @@ def evidence(reasoning: str, facts: Facts) -> float:
     "One part" can be false but can't earn: nearly every target is in one part, so it would earn without a look.
 
     When does a guess pay that is right with probability p? Weigh evidence and honesty the same. A right one gains
-    ``1 / needed``. A wrong one loses ``1 / needed`` of honesty, and ``1 / needed`` of evidence where there is so much
-    to lose. So a guess pays from p = 2/3 on beside a true claim (3p > 2), from p = 1/2 on where no facet is true yet
-    (2p > 1), and never once evidence is full. For a coarse place the limits are 4/5 and 2/3: a side tossed by a coin
-    doesn't pay.
+    ``1 / needed``. A wrong one loses ``2 / needed`` of honesty, and ``1 / needed`` of evidence where there is so much
+    to lose. So a guess pays from p = 3/4 on beside a true claim (4p > 3), from p = 2/3 on where no facet is true yet
+    (3p > 2), and never once evidence is full. For a coarse place the limits are 6/7 and 4/5: neither a side tossed by a
+    coin nor "the centre", true of about 64 % of real targets, pays.
 
     Parameters
     ----------
@@ -284,7 +307,9 @@ def evidence(reasoning: str, facts: Facts) -> float:
 
 
 def honesty(reasoning: str, facts: Facts) -> float:
-    """Return how free of false claims a reasoning is, 0 to 1: ``clip(1 - false / needed, 0, 1)``.
+    """Return how free of false claims a reasoning is, 0 to 1: ``clip(1 - 2 false / needed, 0, 1)``.
+
+    A false facet costs twice what a true one earns: at the same price, saying what is true of most targets would pay.
 
     False facets and ``needed`` (here at least 1) are those of `evidence`. Silence is 1.
 
@@ -296,8 +321,8 @@ def honesty(reasoning: str, facts: Facts) -> float:
 
     Examples
     --------
-    >>> honesty("It is small and oval.", Facts.read({"size": "small", "shape": "round"}))
-    0.5
+    >>> honesty("It is small and oval.", Facts.read({"place": "centre", "size": "small", "shape": "round"}))
+    0.33333333333333337
     """
     _, false, needed = _weigh(reasoning, facts)
-    return min(max(1.0 - false / max(needed, 1), 0.0), 1.0)
+    return min(max(1.0 - 2 * false / max(needed, 1), 0.0), 1.0)

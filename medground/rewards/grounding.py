@@ -12,7 +12,7 @@ from dataclasses import replace
 from medground.errors import TruthError
 from medground.parsing import format_answer, written_box, written_point
 from medground.rewards.box import box as box_term
-from medground.rewards.evidence import Facts, evidence, honesty
+from medground.rewards.evidence import Facts, can_earn, evidence, honesty
 from medground.rewards.guards import length, repetition
 from medground.rewards.layout import Reading, layout
 from medground.rewards.mask import mask as mask_term
@@ -133,7 +133,8 @@ def _settled(reading: Reading | None, truth: Truth) -> Reading | None:
 def _score(completion: str, reading: Reading | None, truth: Truth) -> dict[str, float]:
     names = ["format", "absence", "box", "points_dice", "points_inside"]
     checked = truth.mode == "reason" and not truth.absent
-    names += ["evidence"] * (checked and truth.facts is not None) + ["honesty"] * checked + ["length", "repetition"]
+    can = checked and truth.facts is not None and can_earn(truth.facts)
+    names += ["evidence"] * can + ["honesty"] * checked + ["length", "repetition"]
     earned = dict.fromkeys(names, 0.0)
     if reading is None:
         return earned
@@ -147,8 +148,8 @@ def _score(completion: str, reading: Reading | None, truth: Truth) -> dict[str, 
     if checked and truth.box is not None:
         known = truth.facts if truth.facts is not None else Facts.of_box(truth.box)
         earned["honesty"] = honesty(reading.reasoning, known)
-        if truth.facts is not None and not reading.absent:
-            earned["evidence"] = evidence(reading.reasoning, truth.facts)
+        if can and not reading.absent:
+            earned["evidence"] = evidence(reading.reasoning, known)
     return earned
 
 

@@ -8,15 +8,14 @@ from medground.errors import ConfigError
 from medground.rewards import thinkvg, umrg
 from medground.rewards.grounding import medground_recipe
 from medground.rewards.recipe import Recipe
-from medground.rewards.truth import read_truth
 
 __all__ = ["RECIPES", "load_recipe"]
 
 RECIPES: dict[str, Recipe] = {
     "medground": medground_recipe(),
-    "umrg-base": Recipe("umrg-base", umrg.BASE, umrg.base, read_truth, "sum"),
-    "umrg-soft": Recipe("umrg-soft", umrg.SOFT, umrg.soft, read_truth, "sum"),
-    "umrg-hard": Recipe("umrg-hard", umrg.HARD, umrg.hard, read_truth, "sum"),
+    "umrg-base": Recipe("umrg-base", umrg.BASE, umrg.base, umrg.read_truth, "sum"),
+    "umrg-soft": Recipe("umrg-soft", umrg.SOFT, umrg.soft, umrg.read_truth, "sum"),
+    "umrg-hard": Recipe("umrg-hard", umrg.HARD, umrg.hard, umrg.read_truth, "sum"),
     "thinkvg": thinkvg.thinkvg_recipe(),
 }
 """Recipes by name."""
