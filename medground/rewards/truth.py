@@ -278,7 +278,7 @@ def _of_dict(value: Mapping[str, Any]) -> Truth:
 
 def _number(value: Any) -> bool:
     # NaN fails the comparison; so do infinities and whole numbers that no float holds.
-    return isinstance(value, int | float) and not isinstance(value, bool) and -1e9 < value < 1e9
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool) and bool(-1e9 < value < 1e9)
 
 
 def _picture(size: Any) -> Space:
