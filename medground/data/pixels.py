@@ -1,0 +1,124 @@
+"""The pixels of a row: its picture and its mask, from a file or from bytes, bounded before anything is decoded."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from medground.data.rows import Picture
+from medground.errors import ImageError, TruthError
+from medground.image_files import MAX_BYTES, MAX_PIXELS, ReadOptions, kind_of, quiet
+from medground.images import MedicalImage, load_image
+from medground.types import Mask
+
+__all__ = ["open_image", "open_mask"]
+
+_BYTES = "the embedded picture"
+
+
+def open_image(picture: Picture, root: str | Path = ".") -> MedicalImage:
+    """Return a row's picture, read as `medground.images.load_image` reads a file.
+
+    Parameters
+    ----------
+    picture : Picture
+    root : path
+        The folder at which a relative path starts.
+
+    Raises
+    ------
+    TruthError
+        When it can't be read, is too large, or has one value everywhere; names the file and the remedy.
+    """
+    try:
+        with _as_file(picture, root) as path:
+            return load_image(path)
+    except ImageError as error:
+        raise TruthError(_named(error, picture)) from error
+
+
+def open_mask(picture: Picture, root: str | Path = ".", *, size: tuple[int, int] | None = None) -> Mask:
+    """Return a row's mask, True where it isn't black.
+
+    Parameters
+    ----------
+    picture : Picture
+        Of a raster file, such as a 1-bit PNG.
+    root : path
+        The folder at which a relative path starts.
+    size : (width, height), optional
+        What the mask's header must say; a mask of another size isn't decoded.
+
+    Returns
+    -------
+    bool array, shape (height, width)
+
+    Raises
+    ------
+    TruthError
+        When it can't be read, is too large or of another size; names the file and the remedy.
+
+    Examples
+    --------
+    >>> open_mask(Picture.of_mask(np.eye(3, dtype=bool)), size=(3, 3)).sum()
+    np.int64(3)
+    >>> open_mask(Picture.of_mask(np.eye(3, dtype=bool)), size=(4, 3))
+    Traceback (most recent call last):
+        ...
+    medground.errors.TruthError: the embedded picture is 3 x 3, and the picture 4 x 3; give the mask of this picture
+    """
+    try:
+        with _as_file(picture, root) as path, quiet():
+            options = ReadOptions(path, None, None, None, None, MAX_PIXELS, MAX_BYTES)
+            kind = kind_of(options)
+            if kind in ("dicom", "nifti"):
+                raise options.error(f"is a {kind.upper()}; give the mask as a PNG")
+            return _decoded(options, size)
+    except ImageError as error:
+        raise TruthError(_named(error, picture)) from error
+
+
+def _decoded(options: ReadOptions, size: tuple[int, int] | None) -> Mask:
+    guard, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # check_pixels stands in for Pillow's own bound
+    try:
+        with Image.open(options.path, formats=("PNG", "JPEG", "TIFF", "BMP")) as picture:
+            width, height = picture.size
+            options.check_pixels(width, height)
+            if size is not None and (width, height) != size:
+                raise options.error(
+                    f"is {width} x {height}, and the picture {size[0]} x {size[1]}; give the mask of this picture"
+                )
+            mask: Mask = np.asarray(picture.convert("L")) > 0
+    except ImageError:
+        raise
+    except Exception as error:  # decoders of damaged files raise whatever they stumble over
+        raise options.error("is damaged or truncated; restore it or drop the row") from error
+    finally:
+        Image.MAX_IMAGE_PIXELS = guard
+    return mask
+
+
+@contextmanager
+def _as_file(picture: Picture, root: str | Path) -> Iterator[Path]:
+    """Give the picture as a file: all readers bound and check files, so bytes go the same way."""
+    if picture.data is None:
+        yield picture.file(root)
+        return
+    with tempfile.TemporaryDirectory(prefix="medground-") as folder:
+        path = Path(folder, _BYTES)
+        path.write_bytes(picture.data)
+        yield path
+
+
+def _named(error: ImageError, picture: Picture) -> str:
+    """Return the message with the name that the row gives the picture, and not the folder that it passed through."""
+    message = str(error)
+    if picture.data is None:
+        return message
+    before, found, after = message.partition(_BYTES)
+    return f"{picture.path or _BYTES}{after}" if found else before
