@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 
+from medground.answers import READ, chosen, folded
 from medground.errors import TruthError
 from medground.intervals import Mean, nanmean
 
@@ -23,12 +23,8 @@ QUESTION_TYPES = {
 }
 """The names of question types that are understood: ours, and those of GEMeX-ThinkVG's column ``question_type``."""
 
-_LONGEST = 4096
-"""An answer of more characters is wrong: no choice is that long, and time stays bounded."""
-
 _AROUND = " \t\r\n.,;:!?\"'`*()[]{}"
 _SEPARATORS = re.compile(r"[,;/&\n]|\band\b", re.IGNORECASE)
-_LETTERED = re.compile(r"\(?([A-Za-z])(?:[).:]|$)\s*(.*)", re.DOTALL)
 
 Choices = Mapping[str, str]
 
@@ -36,23 +32,21 @@ Choices = Mapping[str, str]
 def normalised_answer(text: str) -> str:
     """Return an answer without what doesn't change its meaning.
 
-    Unicode compatibility forms are unified (NFKC), case is folded, white space is collapsed, and punctuation, quotes
-    and brackets around it are taken off.
+    It is `medground.answers.folded`, and punctuation, quotes and brackets around it are taken off.
 
     Examples
     --------
     >>> normalised_answer('  "Pleural   Effusion." ')
     'pleural effusion'
     """
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split()).strip(_AROUND)
+    return folded(text).strip(_AROUND)
 
 
 def read_choices(answer: str, choices: Choices | None = None) -> frozenset[str]:
     """Return the set of choices that an answer names.
 
-    A choice is named by its letter (``B``, ``(B)``, ``B: edema``, and ``AC`` or ``A, C`` for several) or, where
-    `choices` are known, by its text. Several are parted by commas, semicolons, slashes, ``&``, new lines or ``and``.
-    An answer that is the text of one choice as a whole is that choice, commas and all.
+    Letters, texts of `choices`, and both together are read by `medground.answers.chosen`, as rewards read them. What
+    names no choices in that way is taken apart at commas, semicolons, slashes, ``&``, new lines and ``and``.
 
     Parameters
     ----------
@@ -63,7 +57,7 @@ def read_choices(answer: str, choices: Choices | None = None) -> frozenset[str]:
     Returns
     -------
     frozenset of str
-        Letters in upper case; what is no letter of `choices` stays as normalised text, so that it equals nothing else.
+        Letters in upper case; else normalised texts, which equal no letter.
 
     Examples
     --------
@@ -71,46 +65,14 @@ def read_choices(answer: str, choices: Choices | None = None) -> frozenset[str]:
     >>> sorted(read_choices("A: Edema and small, left effusion", choices)), sorted(read_choices("AB", choices))
     (['A', 'B'], ['A', 'B'])
     """
-    letters, named = _tables(choices)
-    whole = normalised_answer(answer)
-    if not whole:
-        return frozenset()
-    if whole in named:
-        return frozenset({named[whole]})
-    compact = answer.strip(_AROUND)
-    if letters and all(letter in letters for letter in compact):
-        return frozenset(compact)
-    found = set()
-    rest = whole
-    # Texts that hold a separator are taken out first, the longest first, as one may hold another.
-    for text in sorted((text for text in named if _SEPARATORS.search(text)), key=len, reverse=True):
-        pattern = rf"(?<!\w)(?:{re.escape(named[text].casefold())}\s*[).:]\s*)?{re.escape(text)}(?!\w)"
-        rest, times = re.subn(pattern, ",", rest)
-        if times:
-            found.add(named[text])
-    for part in _SEPARATORS.split(rest):
-        if text := normalised_answer(part):
-            found.add(_choice(text, letters, named))
-    return frozenset(found)
+    letters = chosen(answer, _upper(choices))
+    if letters is not None:
+        return letters
+    return frozenset(text for part in _SEPARATORS.split(answer[:READ]) if (text := normalised_answer(part)))
 
 
-def _tables(choices: Choices | None) -> tuple[dict[str, str], dict[str, str]]:
-    """Return the text of each letter, and the letter of each text."""
-    letters = {letter.strip().upper(): normalised_answer(text) for letter, text in (choices or {}).items()}
-    return letters, {text: letter for letter, text in letters.items() if text}
-
-
-def _choice(part: str, letters: Mapping[str, str], named: Mapping[str, str]) -> str:
-    """Return the letter of the one choice that a normalised text names, or the text itself."""
-    if part in named:
-        return named[part]
-    lettered = _LETTERED.fullmatch(part)
-    if not lettered:
-        return part
-    letter, text = lettered[1].upper(), normalised_answer(lettered[2])
-    if letters and (letter not in letters or named.get(text, letter) != letter):
-        return part  # no such choice, or the letter of one with the text of another
-    return letter
+def _upper(choices: Choices | None) -> Choices | None:
+    return {letter.strip().upper(): text for letter, text in choices.items()} if choices else None
 
 
 def answer_correct(predicted: str | None, true: str, question_type: str, choices: Choices | None = None) -> bool:
@@ -123,7 +85,7 @@ def answer_correct(predicted: str | None, true: str, question_type: str, choices
     Parameters
     ----------
     predicted : str or None
-        None for an answer that couldn't be read: wrong. So is one of more than 4096 characters.
+        None for an answer that couldn't be read: wrong. So is one of more than 2000 characters.
     true : str
     question_type : str
         A key of `QUESTION_TYPES`. Open questions need a judge; see `answer_accuracy`.
@@ -152,15 +114,16 @@ def answer_correct(predicted: str | None, true: str, question_type: str, choices
     if kind == "closed":
         return _readable(predicted) and normalised_answer(str(predicted)) == normalised_answer(true)
     read = read_choices if kind == "multi" else _read_one
-    wanted, letters = read(true, choices), _tables(choices)[0]
-    if letters and not wanted <= set(letters):
-        raise TruthError(f"the true answer to a {kind} choice question isn't among its choices {sorted(letters)}")
+    wanted, offered = read(true, choices), _upper(choices)
+    if offered and not wanted <= offered.keys():
+        raise TruthError(f"the true answer to a {kind} choice question isn't among its choices {sorted(offered)}")
     return _readable(predicted) and read(str(predicted), choices) == wanted
 
 
 def _read_one(answer: str, choices: Choices | None) -> frozenset[str]:
-    """Return the one choice that an answer names: it is never taken apart, so commas are part of its text."""
-    return frozenset({_choice(normalised_answer(answer), *_tables(choices))})
+    """Return the one choice that an answer names; a text is never taken apart, so commas are part of it."""
+    letters = chosen(answer, _upper(choices))
+    return letters if letters is not None else frozenset({normalised_answer(answer[:READ])})
 
 
 def answer_accuracy(
@@ -232,7 +195,7 @@ def _kind(question_type: str) -> str:
 
 
 def _readable(predicted: str | None) -> bool:
-    return predicted is not None and len(predicted) <= _LONGEST
+    return predicted is not None and len(predicted) <= READ
 
 
 def _judged(predicted: str | None, true: str, judge: Callable[[str, str], float] | None) -> float:
