@@ -20,7 +20,7 @@ from medground.errors import TruthError
 from medground.masks import decode_rle
 from medground.rewards.truth import FRAME
 
-__all__ = ["COLUMNS", "KEYS", "FieldError", "make_row", "plain", "record_of", "row_of"]
+__all__ = ["COLUMNS", "KEYS", "FieldError", "make_row", "pictures_of", "plain", "record_of", "row_of"]
 
 COLUMNS = ("data_source", "prompt", "images", "masks", "ability", "reward_model", "extra_info")
 """The layout's columns."""
@@ -112,14 +112,14 @@ def row_of(record: Mapping[str, Any], *, name: str = "row", split: str = "") -> 
     if "ground_truth" not in model:
         raise FieldError("reward_model.ground_truth", "is missing; give a JSON string with bbox_2d and point_2d")
     truth = _truth(model["ground_truth"])
-    images = _pictures(record.get("images"), "images")
+    images = pictures_of(record.get("images"), "images")
     if not images:
         raise FieldError("images", "is empty; give the picture's path or bytes")
-    masks = _pictures(record.get("masks"), "masks") or _inline_mask(truth)
+    masks = pictures_of(record.get("masks"), "masks") or _inline_mask(truth)
     fields: dict[str, Any] = {"image": images[0], "mask": masks[0] if masks and "absent" not in truth else None}
     fields["question"] = _question(record.get("prompt"))[2]
     for key, field in KEYS.items():
-        reader = _READ[key] if key in _READ else _text
+        reader: Callable[[Any, str], Any] = _READ.get(key, _text)
         fields[field] = reader(extra.get(key), f"extra_info.{key}")
     fields |= {"box": truth.get("bbox_2d"), "points": tuple((x, y) for x, y in truth.get("point_2d") or ())}
     for key, default in (("image_size", FRAME), ("coordinates", "pixels")):
@@ -275,7 +275,7 @@ _READ: dict[str, Callable[[Any, str], Any]] = {
 }
 
 
-def _pictures(value: Any, field: str) -> list[Picture]:
+def pictures_of(value: Any, field: str = "images") -> list[Picture]:
     """Return the pictures of a column: a list of structs, paths, bytes, run lengths or nested lists; or one of them."""
     if value is None:
         return []
@@ -394,7 +394,7 @@ def _written_pictures(
     usual = [{"bytes": each.data, "path": each.path} for each in first]
     if kept["usual"] == usual and not change:
         return kept["file"]
-    return written(first + _pictures(kept["file"], "")[1:])
+    return written(first + pictures_of(kept["file"], "")[1:])
 
 
 def _written_extra(row: Row, kept: Mapping[str, Any], split: str) -> dict[str, Any]:

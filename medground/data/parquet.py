@@ -24,7 +24,8 @@ GROUP = 256
 
 _BATCH = 64  # rows decoded at once: with embedded pictures a few hundred would be hundreds of megabytes
 
-_PICTURES = pa.list_(pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
+_PICTURE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+_PICTURES = pa.list_(_PICTURE)
 _LAYOUT = pa.schema(
     [
         ("data_source", pa.string()),
@@ -152,7 +153,7 @@ def _groups(records: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]
 
 def _schema_of(group: list[dict[str, Any]], path: Path) -> pa.Schema:
     names = list(dict.fromkeys(name for record in group for name in record))
-    usual = {field.name: field.type for field in _LAYOUT}
+    usual = {field.name: field.type for field in _LAYOUT} | {"image": _PICTURE}
     fields = []
     for name in names:
         try:
@@ -160,19 +161,17 @@ def _schema_of(group: list[dict[str, Any]], path: Path) -> pa.Schema:
         except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
             raise ConfigError(_mixed(path, name, error)) from error
     schema = pa.schema(fields)
-    decoded = {
-        name: {"feature": {"_type": "Image"}, "_type": "List"}
-        for name in ("images", "masks")
-        if name in names and schema.field(name).type == _PICTURES and _all_embedded(group, name)
-    }
-    if "images" not in decoded:
+    decoded: dict[str, Any] = {}
+    for field in schema:
+        pictures = [record.get(field.name) for record in group]
+        if field.type == _PICTURE and all(each and each["bytes"] for each in pictures):
+            decoded[field.name] = {"_type": "Image"}
+        elif field.type == _PICTURES and all(each["bytes"] for several in pictures for each in several or ()):
+            decoded[field.name] = {"feature": {"_type": "Image"}, "_type": "List"}
+    if not decoded.keys() & {"image", "images"}:
         return schema
     # `datasets` decodes columns that are told to be images; it couldn't if they were paths relative to this file.
     return schema.with_metadata({"huggingface": json.dumps({"info": {"features": decoded}})})
-
-
-def _all_embedded(group: list[dict[str, Any]], name: str) -> bool:
-    return all(each["bytes"] is not None for record in group for each in record.get(name) or ())
 
 
 def _type_of(values: list[Any]) -> pa.DataType:

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from medground.coords import space_named
+from medground.coords import convert, space_named
 from medground.errors import ConfigError, TruthError
 from medground.rewards.truth import FRAME, Truth, read_truth
 from medground.types import Mask
@@ -210,6 +210,23 @@ class Row(BaseModel):
         if self.facts is not None and self.box is not None:
             said["facts"] = self.facts
         return json.dumps(said)
+
+    def to(self, coordinates: str) -> Row:
+        """Return the row with its numbers on another ruler (one of `medground.coords.COORDINATES`) of the same picture.
+
+        Examples
+        --------
+        >>> picture = Picture(path="a.png")
+        >>> row = Row(id="1", question="Where?", image=picture, image_size=(400, 200), box=(40, 20, 80, 50))
+        >>> row.to("0-1000").box
+        (100.0, 100.0, 200.0, 250.0)
+        """
+        space, own = space_named(coordinates, *self.image_size), space_named(self.coordinates, *self.image_size)
+        if coordinates == self.coordinates:
+            return self
+        box = self.box and convert(self.box, own, space)
+        points = tuple(convert(point, own, space) for point in self.points)
+        return self.model_copy(update={"box": box, "points": points, "coordinates": coordinates})
 
     def truth(self) -> Truth:
         """Return what a completion is scored against, the mask left out.

@@ -16,7 +16,17 @@ from medground.data.columns import FieldError, record_of, row_of
 from medground.data.rows import Picture, Row, RowSplit
 from medground.errors import ConfigError, MedgroundError, MissingExtraError, TruthError
 
-__all__ = ["Picture", "Row", "RowSplit", "parquet_files", "read_rows", "split_of_name", "write_rows"]
+__all__ = [
+    "Picture",
+    "Row",
+    "RowSplit",
+    "changing",
+    "parquet",
+    "parquet_files",
+    "read_rows",
+    "split_of_name",
+    "write_rows",
+]
 
 _NAMED = re.compile(r"(?:^|[^a-z])(train|validation|valid|val|dev|test)(?:[^a-z]|$)")
 
@@ -96,7 +106,7 @@ def read_rows(
     True
     """
     for file in parquet_files(path):
-        for number, record in enumerate(_parquet().read_records(file)):
+        for number, record in enumerate(parquet().read_records(file)):
             try:
                 row = row_of(record, name=f"{file.stem}/{number}", split=split_of_name(file))
             except FieldError as error:
@@ -138,7 +148,13 @@ def write_rows(rows: Iterable[Row], path: str | Path, *, embed: bool = False, ro
         When a picture can't be embedded; names the row.
     """
     path = Path(path)
-    home = path.parent
+    change = changing(path.parent, root, embed=embed)
+    records = (_record(row, split_of_name(path), change) for row in rows)
+    return int(parquet().write_records(records, path))
+
+
+def changing(home: Path, root: str | Path | None, *, embed: bool) -> Callable[[Picture, bool], Picture] | None:
+    """Return what `record_of` is to do with pictures, or masks, for a file in `home`; see `write_rows`."""
     start = home if root is None else Path(root)
 
     def change(picture: Picture, mask: bool) -> Picture:
@@ -146,8 +162,7 @@ def write_rows(rows: Iterable[Row], path: str | Path, *, embed: bool = False, ro
             picture = _embedded(picture, start, mask=mask)
         return picture if root is None else _moved(picture, start, home)
 
-    records = (_record(row, split_of_name(path), change if embed or root is not None else None) for row in rows)
-    return int(_parquet().write_records(records, path))
+    return change if embed or root is not None else None
 
 
 def _record(row: Row, split: str, change: Callable[[Picture, bool], Picture] | None) -> dict[str, Any]:
@@ -172,7 +187,8 @@ def _moved(picture: Picture, start: Path, home: Path) -> Picture:
     return picture.model_copy(update={"path": moved})
 
 
-def _parquet() -> Any:
+def parquet() -> Any:
+    """Return `medground.data.parquet`; raises MissingExtraError without pyarrow."""
     try:
         from medground.data import parquet
     except ImportError as error:
