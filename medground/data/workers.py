@@ -67,7 +67,7 @@ def _make(shard: S, work: Callable[[S], Made]) -> tuple[dict[str, bytes], dict[s
     """Return the contents of a shard's files and the numbers of their records, by kind."""
     made = work(shard)
     kinds = made if isinstance(made, Mapping) else {"": made}
-    kinds = {"": [], **kinds}
+    kinds = {"": [], **{kind: records for kind, records in kinds.items() if records}}
     return {kind: b"".join(map(_line, kinds[kind])) for kind in kinds}, {kind: len(kinds[kind]) for kind in kinds}
 
 
@@ -179,6 +179,7 @@ def _on_ray(shards: Sequence[S], missing: Sequence[int], work: Callable[[S], Mad
         return
     if not ray.is_initialized():
         ray.init(log_to_driver=False)
+    ray.data.DataContext.get_current().enable_fallback_to_arrow_object_ext_type = True
     tasks = [{"task": _Task(number, shards[number], work)} for number in missing]
     made = ray.data.from_items(tasks, override_num_blocks=min(len(tasks), 1000)).map(_remote)
     for row in made.iter_rows():
