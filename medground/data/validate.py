@@ -11,6 +11,7 @@ import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from itertools import islice
@@ -164,7 +165,7 @@ def validate(
     Raises
     ------
     ConfigError
-        When a file is missing or isn't parquet, or holds no row.
+        When a file is missing or isn't parquet, there is no row, or a process died.
 
     Examples
     --------
@@ -281,14 +282,20 @@ def _mapped(
         yield from map(work, batches)
         return
     # Forking a process that has threads (torch, arrow, a notebook) may hang.
-    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
-        flying: deque[Future[list[Seen]]] = deque()
-        for batch in batches:
-            flying.append(pool.submit(work, batch))
-            if len(flying) > 2 * workers:
+    flying: deque[Future[list[Seen]]] = deque()
+    try:
+        with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+            for batch in batches:
+                flying.append(pool.submit(work, batch))
+                if len(flying) > 2 * workers:
+                    yield flying.popleft().result()
+            while flying:
                 yield flying.popleft().result()
-        while flying:
-            yield flying.popleft().result()
+    except BrokenProcessPool as error:
+        raise ConfigError(
+            "a process that checks rows died (out of memory? or a script without the guard "
+            'if __name__ == "__main__"?); give workers 1, or fewer'
+        ) from error
 
 
 def _look_all(tasks: tuple[_Task, ...]) -> list[Seen]:
