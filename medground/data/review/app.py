@@ -225,11 +225,12 @@ def _edited(
     """Return the texts as they would be kept, and why they can't be."""
     try:
         texts = {"question": clean_question(question), "reasoning": reasoning.strip()}
+        before = {"question": clean_question(own["question"]), "reasoning": str(own.get("reasoning", "")).strip()}
     except ConfigError as error:
         return {}, str(error)
     if not texts["reasoning"]:
         return texts, "the reasoning is empty; say what can be seen, or reject the record"
-    if all(texts[name] == own.get(name) for name in texts):
+    if texts == before:
         return texts, "nothing was changed; accept the record as it is"
     return texts, check({**own, **texts}) if check else None
 
