@@ -5,23 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 
-from medground.answers import READ, chosen, folded
+from medground.answers import READ, chosen, folded, question_type
 from medground.errors import TruthError
 from medground.intervals import Mean, nanmean
 
 __all__ = ["QUESTION_TYPES", "answer_accuracy", "answer_correct", "normalised_answer", "read_choices"]
 
-QUESTION_TYPES = {
-    "open": "open",
-    "closed": "closed",
-    "single": "single",
-    "multi": "multi",
-    "open_ended_questions": "open",
-    "closed_ended_questions": "closed",
-    "single_choice_questions": "single",
-    "multi_choice_questions": "multi",
-}
-"""The names of question types that are understood: ours, and those of GEMeX-ThinkVG's column ``question_type``."""
+QUESTION_TYPES = {"open": "open", "closed": "closed", "single_choice": "single", "multi_choice": "multi"}
+"""The types of question, as rewards call them, and under which name their accuracy is told.
+
+Data sets' own names of them are understood as well, see `medground.answers.question_type`.
+"""
 
 _AROUND = " \t\r\n.,;:!?\"'`*()[]{}"
 _SEPARATORS = re.compile(r"[,;/&\n]|\band\b", re.IGNORECASE)
@@ -142,7 +136,7 @@ def answer_accuracy(
         None for an answer that couldn't be read: it counts 0.
     true : sequence of str
     question_types : sequence of str
-        Keys of `QUESTION_TYPES`.
+        Keys of `QUESTION_TYPES`, or a data set's own names of them.
     choices : sequence of mapping or None, optional
         For each row the text of each letter.
     judge : callable, optional
@@ -178,7 +172,7 @@ def answer_accuracy(
         )
     scores: dict[str, list[float]] = {}
     for row, (said, truth, name, offered) in enumerate(zip(predicted, true, question_types, choices, strict=True)):
-        kind = _kind(name)
+        kind = _kind(name, f"row {row}: ")
         try:
             score = _judged(said, truth, judge) if kind == "open" else float(answer_correct(said, truth, kind, offered))
         except TruthError as error:
@@ -188,10 +182,11 @@ def answer_accuracy(
     return {**by_type, "all": nanmean([score for found in scores.values() for score in found])}
 
 
-def _kind(question_type: str) -> str:
-    if question_type not in QUESTION_TYPES:
-        raise ValueError(f"question type {question_type!r} isn't known; say one of {', '.join(QUESTION_TYPES)}")
-    return QUESTION_TYPES[question_type]
+def _kind(name: str, where: str = "") -> str:
+    kind = question_type(name)
+    if kind is None:
+        raise ValueError(f"{where}question type {name!r} isn't known; say one of {', '.join(QUESTION_TYPES)}")
+    return QUESTION_TYPES[kind]
 
 
 def _readable(predicted: str | None) -> bool:

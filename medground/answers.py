@@ -5,11 +5,26 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
-__all__ = ["READ", "chosen", "folded", "plain", "yes_or_no"]
+__all__ = ["READ", "QuestionType", "chosen", "folded", "plain", "question_type", "yes_or_no"]
 
 READ = 2_000
 """Characters of an answer that are read; ThinkVG's have about a hundred."""
+
+QuestionType = Literal["open", "closed", "single_choice", "multi_choice"]
+"""Closed questions are answered by yes or no."""
+
+_TYPES: dict[str, QuestionType] = {
+    "open": "open",
+    "closed": "closed",
+    "single": "single_choice",
+    "single_choice": "single_choice",
+    "multi": "multi_choice",
+    "multi_choice": "multi_choice",
+    "multiple": "multi_choice",
+    "multiple_choice": "multi_choice",
+}
 
 _LEAD = re.compile(
     r"(?:(?:the|my)\s)?(?:(?:correct|right|best|final)\s)?(?:answers?|options?|choices?)"
@@ -24,6 +39,18 @@ _SET_OFF = re.compile(r"(?:[,;&/]|\band\b)\s?\(?([A-Z])[).]?\s?(?=$|[,;&/]|and\b
 _JOINT = re.compile(r"(?:[,;&/] ?(?:and )?|and )")
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)?")
 _YES_NO = re.compile(r"(?:^|[,;./:!]|\bor\b|\band\b)\s?(yes|no)\b(?=\s?(?:$|[,;./!]|or\b|and\b))")
+
+
+def question_type(name: Any) -> QuestionType | None:
+    """Return the type of question that a data set's name of one means, or None.
+
+    Examples
+    --------
+    >>> [question_type(name) for name in ("open_ended_questions", "Single-choice", "multi", "essay")]
+    ['open', 'single_choice', 'multi_choice', None]
+    """
+    plain_name = re.sub(r"[\s_-]+", "_", name.strip().casefold()) if isinstance(name, str) else ""
+    return _TYPES.get(plain_name.removesuffix("s").removesuffix("_question").removesuffix("_ended"))
 
 
 def folded(text: str) -> str:

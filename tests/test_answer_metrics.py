@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from medground.errors import TruthError
 from medground.metrics import answer_accuracy, answer_correct, normalised_answer, read_choices
+from medground.rewards.vqa_truth import read_vqa_truth
 
 CHOICES = {
     "A": "Edema",
@@ -193,4 +194,17 @@ def test_rows_must_match():
         answer_accuracy(["A"], ["A", "B"], ["single", "single"])
     with pytest.raises(ValueError, match="isn't known"):
         answer_accuracy(["A"], ["A"], ["true or false"])
+    with pytest.raises(ValueError, match="row 1: question type"):
+        answer_accuracy(["A", "A"], ["A", "A"], ["single", "true or false"])
     assert answer_accuracy([], [], [])["all"].n == 0
+
+
+def test_question_types_may_have_the_names_that_rewards_and_data_sets_give_them():
+    truths = [
+        read_vqa_truth({"answer": answer, "question_type": name})
+        for answer, name in (("A", "single_choice_questions"), ("A, C", "multi-choice"), ("no", "closed-ended"))
+    ]
+    types = [truth.question_type for truth in truths]
+    found = answer_accuracy(["A", "C, A", "yes"], [truth.answer for truth in truths], types)
+    assert {kind: score.mean for kind, score in found.items()} == {"single": 1, "multi": 1, "closed": 0, "all": 2 / 3}
+    assert answer_correct("B", "B", "Single choice")

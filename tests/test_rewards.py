@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -51,6 +52,12 @@ WRONG = [
     ({**ROW, "mask": encode_rle(np.zeros((4, 4), bool))}, "mask", "empty"),
     ({**ROW, "facts": {"mood": ["good"]}}, "facts", "mood"),
     ({**ROW, "image": 3}, "image", "path"),
+    ({"absent": True, "image": 3}, "image", "path"),
+    ({**ROW, "facts": {"size": ["smal"]}}, "facts", "facts: field 'size': unknown word"),
+    ({**ROW, "mask": np.ones((4, 4), bool)}, "mask", "encode_rle"),
+    ({"bbox_2d": np.ones((2, 4))}, "bbox_2d", "four"),
+    ({"bbox_2d": [np.complex64(1), 2, 3, 4]}, "bbox_2d", "finite"),
+    ({"bbox_2d": [1, 2, 3, np.float32("nan")]}, "bbox_2d", "finite"),
     ({**ROW, "box": [1, 2, 3, 4]}, "box", "unknown"),
     ("{", "", "JSON"),
     ("[1, 2]", "", "expected"),
@@ -78,6 +85,25 @@ def test_truths_may_be_dicts_json_or_ours() -> None:
         scores = score_batch([GOOD] * len(forms), forms, recipe)
         assert all(each == scores[0] for each in scores)
         assert scores[0] == score(GOOD, ROW, recipe)
+
+
+@pytest.mark.parametrize("recipe", GROUNDING)
+def test_truths_may_hold_what_tables_hand_out(recipe: str) -> None:
+    box, points = np.array(ROW["bbox_2d"]), np.array(ROW["point_2d"], np.float32)
+    rows = [
+        {"bbox_2d": box, "point_2d": points, "image_size": np.array([840, 840]), "absent": np.bool_(False)},
+        {"bbox_2d": list(box), "point_2d": np.array([*points, None], object)[:2], "mode": None, "coordinates": None},
+        {"bbox_2d": tuple(box), "point_2d": list(points), "absent": None, "image": Path("none.png"), "facts": None},
+    ]
+    for row in rows:
+        assert score(GOOD, row, recipe) == score(GOOD, ROW, recipe)
+        json.dumps(read_truth(row).to_dict())
+
+
+def test_facts_may_hold_what_tables_hand_out() -> None:
+    facts = read_truth({**ROW, "facts": {"size": np.array(["small"]), "shape": None}}).facts
+    assert facts.accepted == {"size": {"small"}}
+    assert read_truth({"bbox_2d": [1, 2, 3, 4], "point_2d": np.array([])}).points == ()
 
 
 @pytest.mark.parametrize("recipe", ["umrg-soft", "umrg-hard", "medground"])

@@ -8,6 +8,7 @@ import pickle
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -476,6 +477,23 @@ def test_a_row_of_the_parent_set() -> None:
     assert read_vqa_truth(row | {"type": "multi-choice", "answer": ["A", "B"]}).answer == "A, B"
     for empty in (None, [], "[]", ""):
         assert read_vqa_truth(row | {"visual_locations": empty}).boxes == ()
+
+
+def test_truths_may_hold_what_tables_hand_out() -> None:
+    row = {
+        "question_type": "multi_choice",
+        "choices": {"A": "left lung", "B": "right lung", "C": None},
+        "answer": np.array(["A", "B"], object),
+        "boxes": np.array([LEFT.xyxy, RIGHT.xyxy]),
+        "refs": np.array(["left", "right"]),
+        "image_size": np.array([224, 224]),
+        "picture": np.zeros((224, 224, 3)),
+    }
+    truth = read_vqa_truth(row)
+    assert (truth.space, truth.answer, truth.boxes, truth.refs) == (FRAME, "A, B", (LEFT, RIGHT), ("left", "right"))
+    assert truth.choices == {"A": "left lung", "B": "right lung"}
+    each = np.array([np.array(LEFT.xyxy), None], object)[:1]
+    assert read_vqa_truth({"answer": "a", "question_type": "open", "visual_locations": each}).boxes == (LEFT,)
 
 
 @pytest.mark.parametrize(

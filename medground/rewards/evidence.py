@@ -142,7 +142,7 @@ class Facts:
 
     @classmethod
     def read(cls, value: Mapping[str, Any]) -> Facts:
-        """Read what `to_dict` wrote: facet to a word or a list of words.
+        """Read what `to_dict` wrote: facet to a word or a list of words; a facet that is None isn't known.
 
         Raises
         ------
@@ -164,6 +164,8 @@ class Facts:
         for facet, words in value.items():
             if facet not in WORDS:
                 raise TruthError(f"facts: unknown field {str(facet)[:40]!r}; use {', '.join(FACETS)}")
+            if words is None:  # as tables fill in what a row lacks
+                continue
             listed = [words] if isinstance(words, str) else words
             if not isinstance(listed, Sequence | frozenset | set) or not listed:
                 raise TruthError(f"facts, field {facet!r}: a list of words is needed; use {', '.join(WORDS[facet])}")

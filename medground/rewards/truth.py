@@ -6,6 +6,7 @@ A label that can't be right raises TruthError: the data is wrong, so the model m
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from medground.prompts import Mode
 from medground.rewards.evidence import Facts
 from medground.types import Box, Mask, Point, Sample
 
-__all__ = ["FRAME", "Truth", "read_truth"]
+__all__ = ["FRAME", "Truth", "read_truth", "unpacked"]
 
 FRAME = (840, 840)
 """The picture's size where a truth doesn't say it: the UMRG set's images are resized to it (MedReasoner)."""
@@ -182,7 +183,9 @@ def read_truth(value: Truth | Sample | Mapping[str, Any] | str, row: int | None 
         - ``image``: path of the picture, for the mask term;
         - ``mode``: "reason" (the default) or "direct".
 
-        A Sample is read with its mask and picture, from which the facts are measured.
+        A field that is None counts as left out, and numpy's arrays and numbers are taken for lists and numbers, since
+        tables (datasets, pandas) hand out both. A Sample is read with its mask and picture, from which the facts are
+        measured.
     row : int, optional
         The row's number, for the error.
 
@@ -230,10 +233,30 @@ def _from_json(text: str) -> Any:
         _refuse("", f"isn't JSON ({error}); write a JSON object with bbox_2d and point_2d", error)
 
 
-def _of_dict(value: Mapping[str, Any]) -> Truth:
-    for name in value:
+def unpacked(value: Any, depth: int = 3) -> Any:
+    """Return what a table hands out without numpy's arrays and numbers, down to lists in lists.
+
+    Examples
+    --------
+    >>> unpacked({"point_2d": np.array([[1, 2], [3, 4]]), "absent": np.bool_(False)})
+    {'point_2d': [[1, 2], [3, 4]], 'absent': False}
+    """
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if depth and isinstance(value, list | tuple):
+        return [unpacked(each, depth - 1) for each in value]
+    if depth and isinstance(value, Mapping):
+        return {name: unpacked(each, depth - 1) for name, each in value.items()}
+    return value
+
+
+def _of_dict(row: Mapping[str, Any]) -> Truth:
+    for name in row:
         if name not in _FIELDS:
             _refuse(str(name), f"unknown; the fields are {', '.join(_FIELDS)}")
+    if isinstance(row.get("mask"), np.ndarray):
+        _refuse("mask", "expected COCO's run lengths, not an array; encode it with medground.masks.encode_rle")
+    value = {name: unpacked(field) for name, field in row.items() if field is not None}
     picture = _picture(value.get("image_size", FRAME))
     space = picture
     if (name := value.get("coordinates", "pixels")) != "pixels":
@@ -244,6 +267,11 @@ def _of_dict(value: Mapping[str, Any]) -> Truth:
     mode = value.get("mode", "reason")
     if mode not in ("reason", "direct"):
         _refuse("mode", "expected 'reason' or 'direct'")
+    image = value.get("image")
+    if isinstance(image, os.PathLike):
+        image = os.fspath(image)
+    if not isinstance(image, str | MedicalImage | None):
+        _refuse("image", "expected a path")
     absent = value.get("absent", False)
     if not isinstance(absent, bool):
         _refuse("absent", "expected true or false")
@@ -251,7 +279,7 @@ def _of_dict(value: Mapping[str, Any]) -> Truth:
         for name in ("bbox_2d", "point_2d", "mask", "facts"):
             if value.get(name) is not None:
                 _refuse(name, "an absent target has none; leave out this field, or absent")
-        return Truth(space, image=value.get("image"), mode=mode, picture=picture)
+        return Truth(space, image=image, mode=mode, picture=picture)
     box = _box(value.get("bbox_2d"), space)
     points = _points(value.get("point_2d"), space)
     mask = None
@@ -267,18 +295,15 @@ def _of_dict(value: Mapping[str, Any]) -> Truth:
         try:
             facts = Facts.read(value["facts"])
         except TruthError as error:
-            _refuse("facts", str(error), error)
+            _refuse("facts", str(error).removeprefix("facts: ").removeprefix("facts, "), error)
     elif mask is not None:
         facts = Facts.measure(mask)
-    image = value.get("image")
-    if not isinstance(image, str | MedicalImage | None):
-        _refuse("image", "expected a path")
     return Truth(space, box, points, mask=mask, facts=facts, image=image, mode=mode, picture=picture)
 
 
 def _number(value: Any) -> bool:
     # NaN fails the comparison; so do infinities and whole numbers that no float holds.
-    return isinstance(value, int | float | np.number) and not isinstance(value, bool) and bool(-1e9 < value < 1e9)
+    return isinstance(value, int | float) and not isinstance(value, bool) and bool(-1e9 < value < 1e9)
 
 
 def _picture(size: Any) -> Space:

@@ -7,28 +7,20 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, NoReturn, get_args
+from typing import Any, NoReturn, get_args
 
+from medground.answers import QuestionType, chosen, question_type
 from medground.coords import Space, space_named
 from medground.errors import ConfigError, TruthError
-from medground.rewards.answers import chosen
 from medground.rewards.thinkvg_reading import MAX_BOXES, read_box, read_response
+from medground.rewards.truth import unpacked
 from medground.types import Box
 
 __all__ = ["VQA_FRAME", "QuestionType", "VqaTruth", "choices_of", "read_vqa_truth"]
 
-QuestionType = Literal["open", "closed", "single_choice", "multi_choice"]
-
 VQA_FRAME = (224, 224)
 """The picture's size where a row doesn't say it: GEMeX's boxes fit it. ThinkVG states no frame of its own."""
 
-_TYPES = {
-    "open": "open",
-    "closed": "closed",
-    "single_choice": "single_choice",
-    "multi_choice": "multi_choice",
-    "multiple_choice": "multi_choice",
-}
 _CHOICES = re.compile(r"<choices>\s{0,9}:\s{0,9}\[")
 _CHOICE = re.compile(r"(?:^|,)\s{0,9}([A-Z])\s{0,9}:")
 
@@ -123,6 +115,8 @@ def read_vqa_truth(value: VqaTruth | Mapping[str, Any] | str, row: int | None = 
           ``visual_locations`` ([[x1, y1, x2, y2], ...], or its JSON);
         - ours: ``answer``, ``question_type``, and optional ``choices``, ``boxes``, ``refs``, ``question``, ``reason``.
 
+        Numpy's arrays and numbers are taken for lists and numbers, since tables hand out both.
+
         ``choices`` is a dict of letter to text, a list of texts (A, B, ...) or GEMeX's ``[A: ..., B: ...]``; where
         the field is missing, choices are taken from ``<choices>: [A: ..., B: ...]`` in the question (null keeps them
         out). Question types may be spelled as in either set (``open_ended_questions``, ``single-choice`` ...).
@@ -186,7 +180,14 @@ def _decoded(text: str, name: str, remedy: str) -> Any:
         _refuse(name, f"isn't JSON; {remedy}")
 
 
-def _of_dict(row: Mapping[str, Any]) -> VqaTruth:
+_FIELDS = frozenset(
+    "question_type type question reason thinkVG response answer boxes visual_locations refs visual_regions choices "
+    "image_size coordinates".split()
+)
+
+
+def _of_dict(value: Mapping[str, Any]) -> VqaTruth:
+    row = {name: unpacked(value[name]) for name in _FIELDS if name in value}
     space = _space(row)
     written = replace(space, order="xy")  # labels write x first in any case; " yx" is about completions
     kind = _question_type(_first(row, "question_type", "type"))
@@ -248,11 +249,9 @@ def _positive(value: Any) -> bool:
 
 
 def _question_type(value: Any) -> QuestionType:
-    plain = re.sub(r"[\s_-]+", "_", value.strip().casefold()) if isinstance(value, str) else ""
-    plain = plain.removesuffix("s").removesuffix("_question").removesuffix("_ended")
-    if plain not in _TYPES:
+    if (kind := question_type(value)) is None:
         _refuse("question_type", f"expected one of {', '.join(get_args(QuestionType))}, or a set's own name of one")
-    return _TYPES[plain]  # type: ignore[return-value]
+    return kind
 
 
 def _answer(value: Any) -> str:
@@ -271,6 +270,8 @@ def _choices(value: Any) -> dict[str, str]:
         found = choices_of(f"<choices>: {value}")
     elif isinstance(value, list | tuple):
         found = {chr(ord("A") + index): each for index, each in enumerate(value[:26])}
+    if isinstance(found, Mapping):  # a table whose rows differ in their letters fills in None
+        found = {letter: text for letter, text in found.items() if text is not None}
     if not isinstance(found, Mapping) or not all(isinstance(text, str) for pair in found.items() for text in pair):
         _refuse("choices", "expected a dict of letter to text, a list of texts, or '[A: ..., B: ...]'")
     return {letter.strip().upper(): text.strip() for letter, text in found.items()}
