@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from drawn import ellipse
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from medground.coords import Space, space_named
@@ -22,6 +22,7 @@ from medground.data.open_masks import load_mask, read_open_masks
 from medground.errors import TruthError
 from medground.parsing import format_answer
 from medground.rewards import RECIPES, Truth, gold, score, score_batch
+from medground.rewards.box import box as box_term
 from medground.rewards.grounding import WEIGHTS
 from medground.types import Box, Point
 
@@ -164,6 +165,9 @@ FORMATS = [
     ('<think>None.</think><answer>{"absent": true}</answer>', 1.0, "absent, as asked for"),
     (f"<answer>{ANSWER}</answer>", 0.75, "no reasoning"),
     (f"<think> </think><answer>{ANSWER}</answer>", 0.75, "empty reasoning"),
+    (f"<think>\u200b</think><answer>{ANSWER}</answer>", 0.75, "a blank of no width is no word"),
+    (f"<think>...</think><answer>{ANSWER}</answer>", 0.75, "nor are full stops"),
+    (f"<think>亮区</think><answer>{ANSWER}</answer>", 1.0, "words in another script"),
     (f"Sure! <think>A band.</think><answer>{ANSWER}</answer>", 0.75, "text before"),
     (f"<think>A band.</think> So: <answer>{ANSWER}</answer>", 0.75, "text between"),
     (f"<think>A band.</think><answer>{ANSWER}</answer> I hope this helps.", 0.75, "text after"),
@@ -207,6 +211,20 @@ def test_a_worse_location_earns_less(term: str) -> None:
     assert worth == sorted(worth, reverse=True)
     assert worth[0] == 1.0
     assert worth[-1] < 0.1
+
+
+@given(st.lists(st.integers(0, 100), min_size=8, max_size=8), st.floats(0.05, 0.95))
+def test_a_box_that_misses_earns_more_on_the_straight_way_to_the_target(edges: list[int], way: float) -> None:
+    space = Space.pixels(200, 200)
+    x1, y1, x2, y2, u1, v1, u2, v2 = edges
+    true = Box(x1, y1, x1 + x2 + 1, y1 + y2 + 1, space)
+    far = Box(u1, v1, u1 + u2 + 1, v1 + v2 + 1, space)
+    assume(far.iou(true) == 0)
+    across = (true.x1 + true.x2 - far.x1 - far.x2) / 2 * way
+    down = (true.y1 + true.y2 - far.y1 - far.y2) / 2 * way
+    near = Box(far.x1 + across, far.y1 + down, far.x2 + across, far.y2 + down, space)
+    assert box_term(near, true) > box_term(far, true)
+    assert box_term(far, true) < 0.1
 
 
 def test_a_box_that_misses_earns_more_the_nearer_it_comes() -> None:

@@ -23,7 +23,8 @@ def box(predicted: Box, true: Box) -> float:
 
     with the distance :math:`\rho` of the two centres and the diagonal c of the smallest box around both. Complete IoU
     subtracts the distance; here nearness earns a tenth instead, so the term stays in 0 to 1, identical boxes get 1, and
-    a box that misses still earns more the nearer it comes.
+    a box that misses still earns more as it moves straight towards the target. As c grows with the boxes, one that
+    misses earns a little for size as well; the whole of it stays within the tenth.
 
     Parameters
     ----------

@@ -99,5 +99,5 @@ def layout(completion: str, space: Space, mode: Mode = "reason") -> Reading | No
         inside, found, between = rest.partition("</think>")
         if found:
             reasoning, outside = inside.strip(), (lead + between).strip()
-    think = bool(reasoning) if mode == "reason" else not (opened or closed)
+    think = any(map(str.isalnum, reasoning)) if mode == "reason" else not (opened or closed)
     return Reading(reasoning, said.box, said.points, 0.5 + 0.25 * think + 0.25 * (not outside and not after))
