@@ -20,7 +20,18 @@ from medground.errors import TruthError
 from medground.masks import decode_rle
 from medground.rewards.truth import FRAME
 
-__all__ = ["COLUMNS", "KEYS", "FieldError", "make_row", "pictures_of", "plain", "record_of", "row_of"]
+__all__ = [
+    "COLUMNS",
+    "KEYS",
+    "FieldError",
+    "are_numbers",
+    "make_row",
+    "mapping_of",
+    "pictures_of",
+    "plain",
+    "record_of",
+    "row_of",
+]
 
 COLUMNS = ("data_source", "prompt", "images", "masks", "ability", "reward_model", "extra_info")
 """The layout's columns."""
@@ -107,8 +118,8 @@ def row_of(record: Mapping[str, Any], *, name: str = "row", split: str = "") -> 
         Names the column.
     """
     record = plain(record)
-    extra = _mapping(record.get("extra_info"), "extra_info")
-    model = _mapping(record.get("reward_model"), "reward_model")
+    extra = mapping_of(record.get("extra_info"), "extra_info")
+    model = mapping_of(record.get("reward_model"), "reward_model")
     if "ground_truth" not in model:
         raise FieldError("reward_model.ground_truth", "is missing; give a JSON string with bbox_2d and point_2d")
     truth = _truth(model["ground_truth"])
@@ -161,7 +172,8 @@ def _same(one: Any, other: Any) -> bool:
     return type(one) is type(other) and bool(one == other)
 
 
-def _mapping(value: Any, column: str) -> dict[str, Any]:
+def mapping_of(value: Any, column: str) -> dict[str, Any]:
+    """Return a struct, an empty one for None; raises FieldError for anything else."""
     if value is None:
         return {}
     if not isinstance(value, dict):
@@ -198,15 +210,16 @@ def _truth(value: Any) -> dict[str, Any]:
         if truth.get("bbox_2d") or truth.get("point_2d"):
             raise FieldError(f"{column}, absent", "an absent target has no box and no points; leave out either")
         return {**{name: truth[name] for name in truth if name not in ("bbox_2d", "point_2d")}, "absent": True}
-    if not _numbers(truth.get("bbox_2d"), 4):
+    if not are_numbers(truth.get("bbox_2d"), 4):
         raise FieldError(f"{column}, bbox_2d", 'expected [x1, y1, x2, y2], four finite numbers, or "absent": true')
     points = truth.get("point_2d") or []
-    if not (isinstance(points, list) and len(points) in (0, 2) and all(_numbers(each, 2) for each in points)):
+    if not (isinstance(points, list) and len(points) in (0, 2) and all(are_numbers(each, 2) for each in points)):
         raise FieldError(f"{column}, point_2d", "expected [[x, y], [x, y]], finite numbers, or nothing")
     return truth
 
 
-def _numbers(value: Any, count: int) -> bool:
+def are_numbers(value: Any, count: int) -> bool:
+    """Whether this is a list of so many finite numbers."""
     return isinstance(value, list) and len(value) == count and all(map(_number, value))
 
 
@@ -227,7 +240,7 @@ def _agreed(key: str, outer: Any, inner: Any, default: Any) -> Any:
 def _size(value: Any, field: str) -> tuple[int, int] | None:
     if value is None:
         return None
-    if not _numbers(value, 2) or any(side != int(side) for side in value):
+    if not are_numbers(value, 2) or any(side != int(side) for side in value):
         raise FieldError(field, "expected [width, height], two whole numbers of pixels")
     return int(value[0]), int(value[1])
 

@@ -291,10 +291,10 @@ def mask_of(value: Any) -> list[Any]:
     return [value]
 
 
-def known_size(value: Any, image: Path) -> list[int]:
+def known_size(value: Any, image: Path) -> Any:
     """Return [width, height] as it was said, or as the image file's header says it; raises FieldError for neither."""
     if value:
-        return list(value)
+        return value
     try:
         with Image.open(image) as picture:
             return list(picture.size)

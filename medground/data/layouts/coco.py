@@ -19,7 +19,7 @@ from typing import Any
 
 from medground._io import make_folder, write_bytes
 from medground.coords import Space, convert, space_named
-from medground.data.columns import FieldError
+from medground.data.columns import FieldError, are_numbers, mapping_of
 from medground.data.layouts._shared import (
     Files,
     Notes,
@@ -175,8 +175,8 @@ def import_rows(
         if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
             raise ConfigError(f"{path}: {key}: expected a list of objects; is it a COCO document?")
         lists[key] = found
-    known = {each.get("id"): each for each in lists["images"]}
-    names = {each.get("id"): each for each in lists["categories"]}
+    known = {_key(each.get("id")): each for each in lists["images"]}
+    names = {_key(each.get("id")): each for each in lists["categories"]}
 
     def read(annotation: dict[str, Any], _: str) -> Row:
         return _row(annotation, known, names, images, question, split, path.stem)
@@ -194,11 +194,11 @@ def _row(
     split: str,
     stem: str,
 ) -> Row:
-    image = images.get(annotation.get("image_id"))
+    image = images.get(_key(annotation.get("image_id")))
     if image is None:
         raise FieldError("image_id", "is none of the images; mend or drop the annotation")
-    category = categories.get(annotation.get("category_id"), {})
-    said = annotation.get("medground") or {}
+    category = categories.get(_key(annotation.get("category_id")), {})
+    said = mapping_of(annotation.get("medground"), "medground")
     name = str(category.get("name") or "")
     asked = said.get("question") or (question and question.replace("{category}", name))
     if not asked:
@@ -216,9 +216,9 @@ def _row(
             "supercategory": category.get("supercategory") or "",
             "think": said.get("reasoning"),
             "image_size": size,
-            **(said.get("extra_info") or {}),
+            **mapping_of(said.get("extra_info"), "medground.extra_info"),
         },
-        **(said.get("columns") or {}),
+        **mapping_of(said.get("columns"), "medground.columns"),
     }
     stored = said.get("ground_truth")
     row_name = f"{stem}/{annotation.get('id')}"
@@ -227,13 +227,17 @@ def _row(
         row = row_from({**record, "reward_model": {"ground_truth": stored}}, row_name, split)
         if row.absent or box == _xywh(row):
             return row
-    if not (isinstance(box, list) and len(box) == 4 and all(isinstance(each, int | float) for each in box)):
+    if not isinstance(box, list) or not are_numbers(box, 4):
         raise FieldError("bbox", "expected [x, y, width, height], four numbers of pixels")
     x, y, width, height = box
     truth = {"bbox_2d": [x, y, x + width, y + height], "image_size": size}
     ruler = {"coordinates": None, "image_size": None, "facts": None}
     record["extra_info"] |= ruler
     return row_from({**record, "reward_model": {"ground_truth": truth}}, row_name, split)
+
+
+def _key(value: Any) -> int | str | None:
+    return value if isinstance(value, int | str) else None
 
 
 def _mask(annotation: dict[str, Any], image: dict[str, Any]) -> Mask:

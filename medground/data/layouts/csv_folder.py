@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from medground._io import make_folder, write_bytes
-from medground.data.columns import FieldError, pictures_of
+from medground.data.columns import FieldError, mapping_of, pictures_of
 from medground.data.layouts._shared import (
     Files,
     Notes,
@@ -206,14 +206,14 @@ def _row(line: dict[str, str], name: str, question: str | None, split: str, home
             raise FieldError("points", "expected four numbers, x y of one point and x y of the other")
         truth["point_2d"] = [points[:2], points[2:]]
     other = _object(cell, "other")
-    extra: dict[str, Any] = dict(other.pop("extra_info", None) or {})
+    extra: dict[str, Any] = mapping_of(other.pop("extra_info", None), "other.extra_info")
     extra |= {column: line.get(column) or "" for column in (*_WORDS, "template")}
     extra |= {"id": line.get("id") or None, "think": line.get("reasoning") or ""}
     healthy = _flag(cell, "healthy") if cell.get("healthy") else None
     extra |= {"health": healthy, "image_size": size, "coordinates": coordinates}
     extra |= {"facts": _object(cell, "facts") or None}
     columns = {column: value for column, value in line.items() if column not in (*_HEADER, "file_name")}
-    columns |= other.pop("columns", None) or {}
+    columns |= mapping_of(other.pop("columns", None), "other.columns")
     record = {
         "prompt": [{"role": "user", "content": f"<image>{asked}"}],
         "images": [image],

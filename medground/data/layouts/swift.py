@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from medground.coords import Space, convert, space_named
-from medground.data.columns import FieldError
+from medground.data.columns import FieldError, are_numbers, mapping_of
 from medground.data.layouts._shared import (
     IMAGE,
     Files,
@@ -156,20 +156,21 @@ def import_rows(path: Path, *, split: str = "", on_bad: OnBad = None) -> Iterato
 
 
 def _row(line: dict[str, Any], name: str, split: str, home: Path) -> Row:
-    extra = line.get("extra_info") if isinstance(line.get("extra_info"), dict) else {}
-    assert isinstance(extra, dict)  # noqa: S101 - for the type checker
     prompt, found, refs = _conversation(line)
-    objects = line.get("objects") or {}
+    extra = mapping_of(line.get("extra_info"), "extra_info")
+    if len(refs) == 1:
+        extra = {"category": refs[0], **extra}
+    objects = mapping_of(line.get("objects"), "objects")
     norm = objects.get("bbox_type") == "norm1"
     images = line.get("images") or ([line["image"]] if line.get("image") else [])
     images = [images] if isinstance(images, str | dict) else images
-    if any(image_id != 0 for image_id in objects.get("image_id") or []):
+    if objects.get("image_id") and any(each != 0 for each in _listed(objects, "image_id")):
         raise FieldError("objects.image_id", "the answer isn't in the first picture; put that one first")
     record = {
         "prompt": prompt,
         "images": images,
         "masks": mask_of(line.get("mask")),
-        "extra_info": {"category": refs[0] if len(refs) == 1 else None, **extra},
+        "extra_info": extra,
         **{column: value for column, value in line.items() if column not in (*_OWN, "image")},
     }
     truth = line.get("ground_truth")
@@ -179,7 +180,7 @@ def _row(line: dict[str, Any], name: str, split: str, home: Path) -> Row:
         if found == usual or (row.absent and not found):
             return row
         size = list(row.image_size)
-        extra = {**record["extra_info"], "coordinates": None, "image_size": None, "facts": None}
+        extra = {**extra, "coordinates": None, "image_size": None, "facts": None}
     else:
         size = known_size(
             extra.get("image_size"), home / (str(images[0]) if images and isinstance(images[0], str) else "")
@@ -196,10 +197,8 @@ def _conversation(line: dict[str, Any]) -> tuple[list[dict[str, Any]], list[list
         isinstance(each, dict) and isinstance(each.get("content"), str) for each in messages
     ):
         raise FieldError("messages", "expected a list of messages with role and content, as text")
-    objects = line.get("objects") or {}
-    if not isinstance(objects, dict):
-        raise FieldError("objects", "expected an object with ref and bbox")
-    refs, boxes = list(objects.get("ref") or []), list(objects.get("bbox") or [])
+    objects = mapping_of(line.get("objects"), "objects")
+    refs, boxes = _listed(objects, "ref"), _listed(objects, "bbox")
     if not all(isinstance(ref, str) for ref in refs):
         raise FieldError("objects.ref", "expected a list of words")
     next_ref, next_box = iter(refs), iter(boxes)
@@ -220,8 +219,8 @@ def _conversation(line: dict[str, Any]) -> tuple[list[dict[str, Any]], list[list
         prompt.append({**message, "content": _TOKENS.sub(filled, message["content"])})
     if prompt and prompt[-1].get("role") == "assistant":
         prompt.pop()
-    boxed = [box for box in found if isinstance(box, list) and len(box) == 4]
-    points = [box for box in found if isinstance(box, list) and len(box) == 2]
+    boxed = [box for box in found if are_numbers(box, 4)]
+    points = [box for box in found if are_numbers(box, 2)]
     if len(boxed) + len(points) != len(found) or len(boxed) > 1 or len(points) not in (0, 2) or (points and not boxed):
         raise FieldError(
             "objects.bbox",
@@ -231,3 +230,10 @@ def _conversation(line: dict[str, Any]) -> tuple[list[dict[str, Any]], list[list
         x1, y1, x2, y2 = boxed[0]
         boxed = [[min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)]]
     return bare(prompt, line.get("question")), boxed + points, refs
+
+
+def _listed(objects: dict[str, Any], key: str) -> list[Any]:
+    value = objects.get(key) or []
+    if not isinstance(value, list):
+        raise FieldError(f"objects.{key}", "expected a list")
+    return value
