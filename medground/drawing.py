@@ -97,18 +97,25 @@ def draw(
 
 
 def contact_sheet(
-    tiles: Sequence[tuple[Image.Image, str]], *, columns: int = 3, width: int = 360, background: str = "white"
+    tiles: Sequence[tuple[Image.Image, str]],
+    *,
+    columns: int = 3,
+    width: int = 360,
+    lines: int = 3,
+    background: str = "white",
 ) -> Image.Image:
     """Return captioned pictures in rows, each shrunk or enlarged to fit a square tile.
 
     Parameters
     ----------
     tiles : sequence of (PIL.Image.Image, str)
-        Pictures with their captions, which are wrapped to at most three lines.
+        Pictures with their captions, which are wrapped; a line break in a caption stays one.
     columns : int
         Tiles in a row.
     width : int
         Of a tile, in pixels.
+    lines : int
+        Of a caption, at most; room is left for as many as the longest one needs.
     background : str
         A colour name that PIL knows; captions are black on light and white on dark grounds.
     """
@@ -117,13 +124,14 @@ def contact_sheet(
     columns = min(columns, len(tiles))
     gap, size = max(4, width // 40), max(11, width // 24)
     font = ImageFont.load_default(size)
-    caption = 3 * (size + 4)
+    captions = [_wrapped(text, font, width)[:lines] for _, text in tiles]
+    caption = max(3, *map(len, captions)) * (size + 4)
     rows = math.ceil(len(tiles) / columns)
     sheet = Image.new("RGB", (columns * (width + gap) + gap, rows * (width + caption + 2 * gap) + gap), background)
     ground = sheet.getpixel((0, 0))
     ink = "black" if sum(ground if isinstance(ground, tuple) else (0,)) > 384 else "white"
     pen = ImageDraw.Draw(sheet)
-    for index, (picture, text) in enumerate(tiles):
+    for index, (picture, _) in enumerate(tiles):
         row, column = divmod(index, columns)
         left, top = gap + column * (width + gap), gap + row * (width + caption + 2 * gap)
         ratio = width / max(picture.size)
@@ -131,7 +139,7 @@ def contact_sheet(
             (max(1, round(picture.width * ratio)), max(1, round(picture.height * ratio))), Image.Resampling.LANCZOS
         )
         sheet.paste(fitted, (left + (width - fitted.width) // 2, top + (width - fitted.height) // 2))
-        for line, words in enumerate(_wrapped(text, font, width)[:3]):
+        for line, words in enumerate(captions[index]):
             pen.text((left, top + width + gap + line * (size + 4)), words, fill=ink, font=font)
     return sheet
 
@@ -209,11 +217,12 @@ def _grown(corners: tuple[int, int, int, int], by: int) -> tuple[int, int, int, 
 
 def _wrapped(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> list[str]:
     lines: list[str] = []
-    for word in text.split():
-        if lines and font.getlength(f"{lines[-1]} {word}") <= width:
-            lines[-1] += f" {word}"
-        else:
-            lines.append(word)
+    for paragraph in text.splitlines():
+        for number, word in enumerate(paragraph.split()):
+            if number and font.getlength(f"{lines[-1]} {word}") <= width:
+                lines[-1] += f" {word}"
+            else:
+                lines.append(word)
     return lines
 
 

@@ -1,24 +1,53 @@
-"""The pixels of a row: its picture and its mask, from a file or from bytes, bounded before anything is decoded."""
+"""The pixels of rows: a picture and a mask, from a file or from bytes, bounded before anything is decoded."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from medground.data.rows import Picture
+from medground.data.rows import Picture, Row
+from medground.data.schema import parquet_files, read_rows
 from medground.errors import ImageError, TruthError
 from medground.image_files import MAX_BYTES, MAX_PIXELS, ReadOptions, kind_of, quiet
 from medground.images import MedicalImage, load_image
 from medground.types import Mask
 
-__all__ = ["open_image", "open_mask"]
+__all__ = ["Source", "open_image", "open_mask", "rows_at"]
+
+Source = str | Path | Iterable[str | Path] | Iterable[Row]
+"""A parquet file, a folder of them, several of either, or rows."""
 
 _BYTES = "the embedded picture"
+
+
+def rows_at(source: Source, root: str | Path | None = None) -> Iterator[tuple[Row, Path]]:
+    """Yield rows with the folder at which their relative paths start.
+
+    Parameters
+    ----------
+    source : path, paths or iterable of Row
+    root : path, optional
+        That folder; each file's own by default, for rows the current one.
+
+    Raises
+    ------
+    ConfigError, TruthError
+        See `medground.data.schema.read_rows`.
+    """
+    given: Iterable[str | Path | Row] = [source] if isinstance(source, str | Path) else source
+    for each in given:
+        if isinstance(each, Row):
+            yield each, Path(root or ".")
+            continue
+        for file in parquet_files(each):
+            home = file.parent if root is None else Path(root)
+            for row in read_rows(file):
+                yield row, home
 
 
 def open_image(picture: Picture, root: str | Path = ".") -> MedicalImage:

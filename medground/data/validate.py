@@ -24,7 +24,7 @@ from medground.data.checks import TOLERANCE, Finding, check_row
 from medground.data.clashes import Census, Seen, digest
 from medground.data.columns import FieldError, row_of
 from medground.data.duplicates import ALIKE, NEAR, perceptual_hash
-from medground.data.pixels import open_image
+from medground.data.pixels import Source, open_image
 from medground.data.rows import Picture, Row
 from medground.data.schema import parquet, parquet_files, split_of_name
 from medground.errors import ConfigError, TruthError
@@ -122,7 +122,7 @@ class Report:
 
 
 def validate(
-    source: str | Path | Iterable[str | Path] | Iterable[Row],
+    source: Source,
     *,
     root: str | Path | None = None,
     splits: Iterable[str] | None = None,
