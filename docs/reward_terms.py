@@ -107,7 +107,8 @@ GROUNDING = (
         hacking="Every word there is, so that the true ones are among them: a facet is false as soon as one claim "
         "about it is. One true claim many times, or in many ways: a facet counts once. Words that commit to nothing "
         "(perhaps, or), or that speak of something else: they are no claims. The same account of each picture: it is "
-        "right too seldom.",
+        "right too seldom over many kinds of target. In a set of one kind alone it may be right often enough, and the "
+        "term then pays for what is usual; look at its mean over answers that say the same of every picture.",
     ),
     Term(
         "honesty",

@@ -317,6 +317,13 @@ def test_copies_of_a_sentence_cost() -> None:
     assert many["score"] < once["score"]
 
 
+@pytest.mark.parametrize("copy", ["small.and,round-", "oval/", "x", "它很小，", "それは小さい", "A\u200bB_C"])
+def test_copies_without_blanks_cost(copy: str) -> None:
+    truth = a_truth()
+    assert score(gold(truth, copy * (3000 // len(copy))), truth)["repetition"] < 0.2
+    assert score(gold(truth, copy), truth)["repetition"] == 1.0
+
+
 def test_endless_answers_cost() -> None:
     truth = a_truth()
     words = " ".join(f"word{number}" for number in range(3000))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 __all__ = ["ENOUGH", "READ", "SPAN", "TOO_LONG", "length", "repetition"]
 
 ENOUGH, TOO_LONG = 4_000, 8_000
@@ -17,6 +19,8 @@ READ = TOO_LONG
 """Characters of the reasoning that are looked at; what is longer has lost the length term already."""
 
 _PARDONED = 0.1
+
+_WORD = re.compile(r"[^\W_]{1,30}")  # what runs on without a blank is read in pieces, so that it can repeat as well
 
 
 def length(completion: str) -> float:
@@ -43,11 +47,13 @@ def repetition(reasoning: str) -> float:
 
     .. math:: repetition = \min\left(1, \frac{1 - r}{0.9}\right)
 
-    with r the share of spans that repeat an earlier one (the n-gram penalty of Yeo et al. 2025, arXiv 2502.03373).
+    with r the share of spans that repeat an earlier one (the n-gram penalty of Yeo et al. 2025, arXiv 2502.03373). A
+    word is a run of letters and digits, at most 30 of them.
 
     Notes
     -----
-    Hacking: one true sentence, many times over; a claim earns once, and the copies cost here.
+    Hacking: one true sentence, many times over; a claim earns once, and the copies cost here, with and without
+    blanks between them.
 
     Examples
     --------
@@ -56,7 +62,7 @@ def repetition(reasoning: str) -> float:
     >>> round(repetition("It is small and round and dark. " * 20), 2)
     0.06
     """
-    words = reasoning[:READ].casefold().split()
+    words = _WORD.findall(reasoning[:READ].casefold())
     spans = [tuple(words[start : start + SPAN]) for start in range(len(words) - SPAN + 1)]
     repeated = 1 - len(set(spans)) / len(spans) if spans else 0.0
     return min(1.0, (1 - repeated) / (1 - _PARDONED))

@@ -181,8 +181,8 @@ def _decoded(text: str, name: str, remedy: str) -> Any:
 
 
 _FIELDS = frozenset(
-    "question_type type question reason thinkVG response answer boxes visual_locations refs visual_regions choices "
-    "image_size coordinates".split()
+    {"question_type", "type", "question", "reason", "thinkVG", "response", "answer", "choices"}
+    | {"boxes", "visual_locations", "refs", "visual_regions", "image_size", "coordinates"}
 )
 
 
