@@ -1,0 +1,231 @@
+"""A model whose answers are paid for: each is kept on disk before it is used, counted, and never asked for twice."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from PIL import Image
+
+from medground._io import make_folder, write_bytes
+from medground.data.ledger import Ledger, Spent
+from medground.endpoint_client import EndpointClient, data_url
+from medground.errors import ConfigError
+from medground.reasoners._request import check_positive, check_sampling
+
+__all__ = ["Answer", "PaidModel", "digest"]
+
+_PER_TOKEN, _PIXELS_PER_TOKEN = 3, 400
+"""Characters of text, and pixels of a picture, that cost one token at least, for estimates."""
+
+
+class Answer(NamedTuple):
+    """What the model wrote, and whether it was cut at ``max_new_tokens``."""
+
+    text: str
+    cut: bool
+
+
+class PaidModel:
+    """A model behind an endpoint, the folder that keeps its answers, and the ledger of what they cost.
+
+    The folder holds ``answers/`` and ``ledger.jsonl``; threads and processes may share it, and models too.
+
+    Parameters
+    ----------
+    spec, timeout, max_retries, sends_images, allow_insecure
+        As for `medground.endpoint_client.EndpointClient`; the key is the environment's.
+    folder : path
+        Made when it isn't there.
+    prices, max_cost, per_minute, concurrency, temperature, max_new_tokens
+        As for `medground.data.writer.Writer`.
+    """
+
+    def __init__(
+        self,
+        spec: str,
+        folder: str | Path,
+        *,
+        prices: tuple[float, float] | None,
+        max_cost: float | None,
+        per_minute: float | None,
+        concurrency: int,
+        temperature: float | None,
+        max_new_tokens: int,
+        timeout: float,
+        max_retries: int,
+        sends_images: bool,
+        allow_insecure: bool,
+    ) -> None:
+        check_positive(concurrency=concurrency, timeout=timeout, per_minute=1.0 if per_minute is None else per_minute)
+        check_sampling(0.0 if temperature is None else temperature, max_new_tokens)
+        _check_costs(prices, max_cost)
+        self._client = EndpointClient(
+            spec,
+            purpose="words by a language model",
+            timeout=timeout,
+            max_retries=max_retries,
+            sends_images=sends_images,
+            allow_insecure=allow_insecure,
+        )
+        self.name = self._client.name
+        self._answers = make_folder(folder) / "answers"
+        self._ledger = Ledger(make_folder(folder) / "ledger.jsonl", max_cost=max_cost, per_minute=per_minute)
+        self._prices = prices or (0.0, 0.0)
+        self._temperature = temperature
+        self._length = max_new_tokens
+        self._slots = threading.BoundedSemaphore(concurrency)
+
+    def spent(self) -> Spent:
+        """Return what the folder's answers cost so far, over all runs and processes."""
+        return self._ledger.spent()
+
+    def reply(
+        self,
+        turns: Sequence[tuple[str, str]],
+        schema: Mapping[str, Any],
+        *,
+        draws: Sequence[Any] = (),
+        picture: Callable[[], Image.Image | None] = lambda: None,
+    ) -> tuple[str, Answer]:
+        """Return the key of an answer and the answer: the one that is kept, or else the server's, kept.
+
+        Parameters
+        ----------
+        turns : sequence of (role, text)
+            The first two are the system's and the user's.
+        schema : dict
+            As for `EndpointClient.create`.
+        draws : sequence
+            What else tells this request from others, as JSON can hold it: the picture's digest, a number drawn.
+        picture : callable
+            Makes the picture that goes with the user's first text; called only when the server is asked.
+
+        Raises
+        ------
+        ReasonerError
+            When the server fails.
+        CostError
+            When the cap is reached.
+        ConfigError
+            When a file of the folder is damaged, or can't be written.
+        """
+        key = digest([self.name, turns, schema, self._temperature, self._length, draws])
+        answer = self._kept(key)
+        if answer is None:
+            with self._slots:
+                answer = self._asked(key, turns, schema, picture())
+        return key, answer
+
+    def forget(self, key: str) -> None:
+        """Let an answer be asked for anew."""
+        self._path(key).unlink(missing_ok=True)
+
+    def _asked(
+        self, key: str, turns: Sequence[tuple[str, str]], schema: Mapping[str, Any], picture: Image.Image | None
+    ) -> Answer:
+        import openai
+
+        read = sum(len(text) for _, text in turns) // _PER_TOKEN + 20 * len(turns)
+        read += 0 if picture is None else picture.width * picture.height // _PIXELS_PER_TOKEN + 100
+        ticket = self._ledger.hold(self._cost(read, self._length))
+        options: dict[str, Any] = {} if self._temperature is None else {"temperature": self._temperature}
+        with self._client.told():
+            try:
+                said = self._client.create(
+                    _messages(turns, picture), max_new_tokens=self._length, schema=schema, **options
+                )
+            except openai.APIStatusError:
+                self._ledger.end(ticket, cost=0.0)
+                raise
+            except openai.APIConnectionError as error:
+                # A server that was never reached answered nothing. Any other may have, so its ticket stays held.
+                if type(error.__cause__).__name__ in ("ConnectError", "ConnectTimeout"):
+                    self._ledger.end(ticket, cost=0.0)
+                raise
+            choice = said.choices[0]
+            text = choice.message.content or ""
+            if not isinstance(text, str):
+                raise TypeError("no text")
+            text = text.encode("utf-8", "replace").decode()  # half of a surrogate pair fits into no request
+            answer = Answer(text, choice.finish_reason == "length")
+        counted = _counted(said)
+        tokens = counted or (read, len(text) // _PER_TOKEN + 1)
+        self._keep(key, answer, tokens)  # before the ledger: a crash between the two counts too much, never too little
+        self._ledger.end(
+            ticket,
+            cost=self._cost(*tokens),
+            input_tokens=tokens[0],
+            output_tokens=tokens[1],
+            estimated=counted is None,
+        )
+        return answer
+
+    def _cost(self, count_in: int, count_out: int) -> float:
+        return (count_in * self._prices[0] + count_out * self._prices[1]) / 1e6
+
+    def _path(self, key: str) -> Path:
+        return self._answers / key[:2] / f"{key}.json"
+
+    def _kept(self, key: str) -> Answer | None:
+        path = self._path(key)
+        try:
+            kept = json.loads(path.read_bytes())
+            text, cut = kept["text"], kept["cut"]
+            if not isinstance(text, str) or not isinstance(cut, bool):
+                raise TypeError("fields of another kind")
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ConfigError(f"{path}: can't be read ({type(error).__name__}); delete it to ask again") from error
+        return Answer(text, cut)
+
+    def _keep(self, key: str, answer: Answer, tokens: tuple[int, int]) -> None:
+        path = self._path(key)
+        make_folder(path.parent)
+        kept = {**answer._asdict(), "model": self.name, "tokens": tokens}
+        write_bytes(path, json.dumps(kept, allow_nan=False).encode("ascii") + b"\n")
+
+
+def digest(value: Any) -> str:
+    """Return the SHA-256 of a value that JSON can hold, hexadecimal.
+
+    Examples
+    --------
+    >>> digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1}) != digest([])
+    True
+    """
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode("ascii")).hexdigest()
+
+
+def _check_costs(prices: tuple[float, float] | None, max_cost: float | None) -> None:
+    if prices is not None and (len(prices) != 2 or not all(math.isfinite(price) and price >= 0 for price in prices)):
+        raise ConfigError("prices must be two numbers, of a million input and a million output tokens, 0 or above")
+    if max_cost is None:
+        return
+    if prices is None:
+        raise ConfigError("max_cost needs prices, of a million input and a million output tokens")
+    if not (math.isfinite(max_cost) and max_cost >= 0):
+        raise ConfigError(f"max_cost must be 0 or above, not {max_cost}")
+
+
+def _messages(turns: Sequence[tuple[str, str]], picture: Image.Image | None) -> list[dict[str, Any]]:
+    messages: list[dict[str, Any]] = [{"role": role, "content": text} for role, text in turns]
+    if picture is not None:
+        image = {"type": "image_url", "image_url": {"url": data_url(picture)}}
+        messages[1]["content"] = [image, {"type": "text", "text": turns[1][1]}]
+    return messages
+
+
+def _counted(said: Any) -> tuple[int, int] | None:
+    """Return the input and output tokens that the server counted, or None."""
+    usage = getattr(said, "usage", None)
+    count_in, count_out = (getattr(usage, name, None) for name in ("prompt_tokens", "completion_tokens"))
+    if isinstance(count_in, int) and isinstance(count_out, int) and count_in >= 0 and count_out >= 0:
+        return count_in, count_out
+    return None
