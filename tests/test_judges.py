@@ -7,13 +7,13 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from loopback import Handler, Server
 
 from medground import taxonomy
 from medground.errors import ConfigError, MedgroundError, ReasonerError
@@ -241,63 +241,13 @@ ASKED = JudgeItem(
 )
 
 
-class Server(ThreadingHTTPServer):
-    """Answers each POST with what `reply` makes of its body; keeps what it saw."""
-
-    daemon_threads = True
-    block_on_close = False
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.reply: Callable[[Handler, dict[str, Any]], None] = lambda handler, body: handler.rate(8, 8)
-        self.bodies: list[dict[str, Any]] = []
-        self.headers: list[dict[str, str]] = []
-        self.under_way = 0
-        self.most_under_way = 0
-        self.lock = threading.Lock()
+def rate(handler: Handler, first: Any, second: Any) -> None:
+    handler.say(json.dumps({"assistant1": first, "assistant2": second, "reason": "echo"}))
 
 
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: Server
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        with self.server.lock:
-            self.server.bodies.append(body)
-            self.server.headers.append({name.lower(): value for name, value in self.headers.items()})
-            self.server.under_way += 1
-            self.server.most_under_way = max(self.server.most_under_way, self.server.under_way)
-        try:
-            self.server.reply(self, body)
-        except (BrokenPipeError, ConnectionResetError):
-            self.close_connection = True
-        finally:
-            with self.server.lock:
-                self.server.under_way -= 1
-
-    def send_json(self, value: Any, status: int = 200) -> None:
-        data = json.dumps(value).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        if status == 302:
-            self.send_header("Location", "/elsewhere")
-        self.end_headers()
-        self.wfile.write(data)
-
-    def say(self, text: str | None) -> None:
-        choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
-        self.send_json({"id": "1", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]})
-
-    def rate(self, first: Any, second: Any) -> None:
-        self.say(json.dumps({"assistant1": first, "assistant2": second, "reason": "echo"}))
-
-    def refuse(self, status: int, param: str | None = None) -> None:
-        self.send_json({"error": {"message": f"echo surgeon pneumonia {KEY}", "param": param}}, status)
-
-    def log_message(self, *_: Any) -> None:
-        pass
+def refuse(handler: Handler, status: int, param: str | None = None) -> None:
+    to = {"Location": "/elsewhere"} if status == 302 else None
+    handler.send_json({"error": {"message": f"echo surgeon pneumonia {KEY}", "param": param}}, status, to)
 
 
 @pytest.fixture
@@ -306,6 +256,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     for name in ("MEDGROUND_API_KEY", "OPENAI_API_KEY", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID"):
         monkeypatch.delenv(name, raising=False)
     with Server() as server:
+        server.reply = lambda handler, body: rate(handler, 8, 8)
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         thread.start()
         yield server
@@ -345,7 +296,7 @@ def test_both_judges_keep_the_protocol(server: Server) -> None:
 def test_ratings_that_differ_by_less_than_tau_agree(
     server: Server, first: float, second: float, tau: float, verdict: float
 ) -> None:
-    server.reply = lambda handler, body: handler.rate(first, second)
+    server.reply = lambda handler, body: rate(handler, first, second)
     assert asking(server, tau=tau).judge([ASKED]) == [verdict]
 
 
@@ -371,7 +322,7 @@ def test_the_judge_is_asked_in_the_two_assistant_form(server: Server) -> None:
 
 def test_asking_in_both_orders_cancels_a_leaning(server: Server) -> None:
     # This judge gives the first assistant 3 more than the second; on their merits the answers are alike.
-    server.reply = lambda handler, body: handler.rate(8, 5)
+    server.reply = lambda handler, body: rate(handler, 8, 5)
     assert asking(server, order="true first").judge([ASKED]) == [0.0]
     assert asking(server, order="generated first").judge([ASKED]) == [0.0]
     server.bodies.clear()
@@ -380,7 +331,9 @@ def test_asking_in_both_orders_cancels_a_leaning(server: Server) -> None:
     assert (one["assistant1"], one["assistant2"]) == (two["assistant2"], two["assistant1"])
 
     def fair(handler: Handler, body: dict[str, Any]) -> None:
-        handler.rate(*(9 if shown(body)[name]["answer"] == "pneumonia" else 5 for name in ("assistant1", "assistant2")))
+        rate(
+            handler, *(9 if shown(body)[name]["answer"] == "pneumonia" else 5 for name in ("assistant1", "assistant2"))
+        )
 
     server.reply = fair
     assert asking(server, order="both").judge([ASKED]) == [0.0]
@@ -468,7 +421,7 @@ def test_ratings_are_found_in_what_judges_write(server: Server, reply: str, verd
 )
 def test_a_reply_that_is_no_verdict_is_none_and_never_0(server: Server, reply: str | None) -> None:
     def answer(handler: Handler, body: dict[str, Any]) -> None:
-        handler.rate(8, 8) if "Effusion" in json.dumps(shown(body)) else handler.say(reply)
+        rate(handler, 8, 8) if "Effusion" in json.dumps(shown(body)) else handler.say(reply)
 
     server.reply = answer
     judge = asking(server)
@@ -496,7 +449,7 @@ def test_refusals_are_one_sentence_without_the_texts(
     server: Server, status: int, param: str | None, message: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    server.reply = lambda handler, body: handler.refuse(status, param)
+    server.reply = lambda handler, body: refuse(handler, status, param)
     with pytest.raises(ReasonerError, match=message) as error:
         asking(server).judge([ASKED])
     for text in (str(error.value), *[record.getMessage() for record in caplog.records]):
@@ -521,7 +474,7 @@ def test_a_judge_that_is_down_is_told(server: Server) -> None:
 
 def test_a_busy_judge_is_asked_again(server: Server) -> None:
     def reply(handler: Handler, body: dict[str, Any]) -> None:
-        handler.refuse(503) if len(server.bodies) == 1 else handler.rate(8, 8)
+        refuse(handler, 503) if len(server.bodies) == 1 else rate(handler, 8, 8)
 
     server.reply = reply
     assert asking(server, max_retries=1).judge([ASKED]) == [1.0]
@@ -530,11 +483,11 @@ def test_a_busy_judge_is_asked_again(server: Server) -> None:
 def test_what_a_server_refuses_is_left_out(server: Server) -> None:
     def reply(handler: Handler, body: dict[str, Any]) -> None:
         if "response_format" in body:
-            handler.refuse(400)
+            refuse(handler, 400)
         elif "max_tokens" in body:
-            handler.refuse(400, "max_tokens")
+            refuse(handler, 400, "max_tokens")
         else:
-            handler.rate(8, 8)
+            rate(handler, 8, 8)
 
     server.reply = reply
     judge = asking(server, max_new_tokens=77)
@@ -549,7 +502,7 @@ def test_order_is_kept_and_concurrency_is_bounded(server: Server) -> None:
         said = re.search(r"Effusion (\d+)", body["messages"][-1]["content"])
         assert said is not None
         time.sleep(0.05 if int(said[1]) % 2 else 0.1)
-        handler.rate(*((8, 8) if int(said[1]) % 3 else (9, 1)))
+        rate(handler, *((8, 8) if int(said[1]) % 3 else (9, 1)))
 
     server.reply = reply
     assert asking(server, concurrency=3).judge(others(9)) == [float(bool(number % 3)) for number in range(9)]
