@@ -19,6 +19,7 @@ let queue = []; // numbers of the records that the filters let through, when the
 let at = 0;
 let view = null;
 let loading = 0; // counts loads, so that a late answer to an earlier one is dropped
+let filtering = 0; // the same for filters
 let busy = false;
 let zoomed = false;
 let discard = false; // Esc was pressed once in an edit with changes
@@ -101,11 +102,13 @@ async function start() {
 }
 
 async function filter(wanted = queue[at]) {
+  const number = ++filtering;
   const asked = new URLSearchParams();
   const fields = $("filters").elements;
   for (const name of FILTERS) if (fields[name].value) asked.set(name, fields[name].value.slice(1));
   if (fields.undecided.checked) asked.set("undecided", "true");
   const found = await get(`api/records?${asked}`);
+  if (number !== filtering) return;
   queue = found.records;
   progress();
   if (!queue.length) {
@@ -266,11 +269,13 @@ function layersOf(index) {
 }
 
 async function showPicture(layers) {
+  const number = loading;
   const { width, height } = view.record;
   $("layers").hidden = false;
   $("layers").style.setProperty("--ratio", width / height);
   $("image").src = layers.image;
   await $("image").decode().catch(() => {});
+  if (number !== loading) return;
   drawMask(layers.mask, width, height);
   drawShapes(width, height);
   overlays();
