@@ -12,7 +12,6 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from medground.data.jobs import Job, MaskFile, Named, Origin, PictureJob, VolumeJob, first_mistake, slug
-from medground.data.open_masks import Split
 from medground.errors import ConfigError
 from medground.image_files import Axis
 
@@ -73,7 +72,7 @@ class About(BaseModel):
     categories: dict[str, str] = {}
     labels: dict[str, str] = {}
     patient: str = ""
-    split: Split | Literal[""] = ""
+    split: Literal["train", "val", "test", ""] = ""
     axis: Axis | None = None
     frame: Annotated[int, Field(ge=0)] | None = None
 
@@ -192,7 +191,7 @@ def _images(root: Path, pattern: str) -> Callable[[str], list[Path]]:
 
 
 def _names(root: Path, pattern: str) -> Iterator[str]:
-    for path in root.glob(pattern.replace("{case}", "*").replace("{category}", "*")):
+    for path in root.glob(re.sub(r"(?:\{case\}|\{category\}|\*)+", "*", pattern)):
         name = path.relative_to(root).as_posix()
         if not any(part.startswith(".") for part in name.split("/")):  # macOS leaves ._a.png beside a.png
             yield name

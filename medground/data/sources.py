@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from medground.data.folders import read_folder
 from medground.data.jobs import MaskFile, Named, Origin, PictureJob, Source, first_mistake, slug
-from medground.data.open_masks import Split, read_open_masks
+from medground.data.open_masks import read_open_masks
 from medground.errors import ConfigError
 
 __all__ = ["read_source"]
@@ -92,7 +92,7 @@ class _Line(BaseModel):
     licence: str = ""
     tier: str = ""
     patient: str = ""
-    split: Split | Literal[""] = ""
+    split: Literal["train", "val", "test", ""] = ""
 
     @field_validator("value", mode="before")
     @classmethod
