@@ -513,6 +513,16 @@ def test_20000_rows_pass_through_in_bounded_memory(tmp_path):
     assert 0 < peak < whole / 10
 
 
+def test_embedded_pictures_are_held_a_bounded_number_at_a_time(tmp_path, monkeypatch):
+    from medground.data import parquet
+
+    monkeypatch.setattr(parquet, "GROUP_BYTES", 10_000)
+    rows = [row(id=str(number), image=Picture(data=bytes(3_000)), mask=None) for number in range(9)]
+    write_rows(rows, tmp_path / "set.parquet")
+    assert pq.ParquetFile(tmp_path / "set.parquet").num_row_groups == 3
+    assert list(read_rows(tmp_path)) == rows
+
+
 # --- bad rows ---------------------------------------------------------------------------------------------------------
 
 BAD = [

@@ -15,23 +15,13 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
+from medground.data.fields import FieldError, are_numbers, make_row, mapping_of, plain
 from medground.data.rows import Picture, Row
 from medground.errors import TruthError
 from medground.masks import decode_rle
 from medground.rewards.truth import FRAME
 
-__all__ = [
-    "COLUMNS",
-    "KEYS",
-    "FieldError",
-    "are_numbers",
-    "make_row",
-    "mapping_of",
-    "pictures_of",
-    "plain",
-    "record_of",
-    "row_of",
-]
+__all__ = ["COLUMNS", "KEYS", "FieldError", "pictures_of", "record_of", "row_of"]
 
 COLUMNS = ("data_source", "prompt", "images", "masks", "ability", "reward_model", "extra_info")
 """The layout's columns."""
@@ -63,38 +53,6 @@ _LEAD = re.compile(r"(?:\s|<image>)*")
 _HEALTHY = {"healthy": True, "normal": True, "unhealthy": False, "abnormal": False, "diseased": False}
 _TRUTH = ("bbox_2d", "point_2d", "absent", "image_size", "coordinates", "facts", "mask")
 _RESERVED = ("columns", "extra_info", "kept")
-
-
-class FieldError(Exception):
-    """Carries the field and what is wrong with it to the one place that knows the file and the row."""
-
-    def __init__(self, field: str, problem: str) -> None:
-        super().__init__(f"{field}: {problem}")
-        self.field, self.problem = field, problem
-
-
-def make_row(fields: Mapping[str, Any]) -> Row:
-    """Return a `Row` of these fields; raises FieldError, which names the first wrong one and shows no value."""
-    try:
-        return Row.model_validate(fields)
-    except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        field = ".".join(str(part) for part in first["loc"]) or "row"
-        raise FieldError(field, first["msg"].removeprefix("Value error, ") + "; mend or drop the row") from None
-
-
-def plain(value: Any) -> Any:
-    """Return a value with numpy's arrays and scalars as Python's own, all the way down: pandas gives such."""
-    if isinstance(value, str | bytes | bool | int | float | None):
-        return value if type(value) is not np.float64 and type(value) is not np.str_ else value.item()
-    if isinstance(value, Mapping):
-        return {str(name): plain(each) for name, each in value.items()}
-    if isinstance(value, np.ndarray | np.generic):
-        value = value.tolist()
-        return plain(value) if isinstance(value, list) else value
-    if isinstance(value, list | tuple):
-        return [plain(each) for each in value]
-    return value
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------
@@ -172,15 +130,6 @@ def _same(one: Any, other: Any) -> bool:
     return type(one) is type(other) and bool(one == other)
 
 
-def mapping_of(value: Any, column: str) -> dict[str, Any]:
-    """Return a struct, an empty one for None; raises FieldError for anything else."""
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise FieldError(column, f"expected a struct, not {type(value).__name__}")
-    return value
-
-
 def _question(prompt: Any) -> tuple[int, str, str, str]:
     """Return which message asks, what stands before the question in it, the question, and what stands after it."""
     if not isinstance(prompt, list) or not all(isinstance(each, dict) for each in prompt):
@@ -216,16 +165,6 @@ def _truth(value: Any) -> dict[str, Any]:
     if not (isinstance(points, list) and len(points) in (0, 2) and all(are_numbers(each, 2) for each in points)):
         raise FieldError(f"{column}, point_2d", "expected [[x, y], [x, y]], finite numbers, or nothing")
     return truth
-
-
-def are_numbers(value: Any, count: int) -> bool:
-    """Whether this is a list of so many finite numbers."""
-    return isinstance(value, list) and len(value) == count and all(map(_number, value))
-
-
-def _number(value: Any) -> bool:
-    # NaN fails the comparison; so do infinities and whole numbers that no float holds.
-    return isinstance(value, int | float) and not isinstance(value, bool) and -1e9 < value < 1e9
 
 
 def _agreed(key: str, outer: Any, inner: Any, default: Any) -> Any:

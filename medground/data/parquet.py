@@ -7,7 +7,6 @@ import os
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +16,13 @@ import pyarrow.parquet as pq
 from medground._io import make_folder
 from medground.errors import ConfigError
 
-__all__ = ["GROUP", "read_records", "write_records"]
+__all__ = ["GROUP", "GROUP_BYTES", "read_records", "write_records"]
 
 GROUP = 256
 """Rows of a row group that `write_records` writes, at most."""
+
+GROUP_BYTES = 64 << 20
+"""Embedded bytes after which it begins another row group."""
 
 _BATCH = 64  # rows decoded at once: with embedded pictures a few hundred would be hundreds of megabytes
 
@@ -143,9 +145,25 @@ def _mixed(path: Path, column: str, error: Exception) -> str:
 
 
 def _groups(records: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    records = iter(records)
-    while group := list(islice(records, GROUP)):
+    group: list[dict[str, Any]] = []
+    weight = 0
+    for record in records:
+        group.append(record)
+        weight += sum(map(_embedded_bytes, record.values()))
+        if len(group) == GROUP or weight > GROUP_BYTES:
+            yield group
+            group, weight = [], 0
+    if group:
         yield group
+
+
+def _embedded_bytes(value: Any) -> int:
+    """Return how many bytes a picture, or a list of them, holds."""
+    if isinstance(value, dict):
+        value = value.get("bytes")
+    elif isinstance(value, list) and value and isinstance(value[0], dict | bytes):
+        return sum(map(_embedded_bytes, value))
+    return len(value) if isinstance(value, bytes) else 0
 
 
 # --- types: as the values are, and as the layout has them where the values don't tell --------------------------------

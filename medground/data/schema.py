@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from medground.data.columns import FieldError, record_of, row_of
+from medground.data.columns import record_of, row_of
+from medground.data.fields import FieldError
 from medground.data.rows import Picture, Row, RowSplit
 from medground.errors import ConfigError, MedgroundError, MissingExtraError, TruthError
 

@@ -16,7 +16,8 @@ from PIL import Image
 
 from medground._io import make_folder, write_bytes
 from medground.coords import space_named
-from medground.data.columns import COLUMNS, FieldError, pictures_of, record_of, row_of
+from medground.data.columns import COLUMNS, pictures_of, record_of, row_of
+from medground.data.fields import FieldError
 from medground.data.rows import Picture, Row
 from medground.errors import ConfigError, MedgroundError, TruthError
 from medground.masks import encode_rle

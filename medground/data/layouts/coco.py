@@ -19,7 +19,7 @@ from typing import Any
 
 from medground._io import make_folder, write_bytes
 from medground.coords import Space, convert, space_named
-from medground.data.columns import FieldError, are_numbers, mapping_of
+from medground.data.fields import FieldError, are_numbers, mapping_of
 from medground.data.layouts._shared import (
     Files,
     Notes,

@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from medground._io import make_folder, write_bytes
-from medground.data.columns import FieldError, mapping_of, pictures_of
+from medground.data.columns import pictures_of
+from medground.data.fields import FieldError, mapping_of
 from medground.data.layouts._shared import (
     Files,
     Notes,

@@ -7,7 +7,8 @@ A row is ``{"messages": [...], "images": [path], "objects": {"ref": [...], "bbox
 
 The rest of a row is no part of the layout and stands in columns of its own (``ground_truth``, ``question``, ``mask``,
 ``extra_info``), which ms-swift gives to reward functions and otherwise ignores. Not held: pictures that aren't files;
-values that JSON can't hold are left out and told.
+values that JSON can't hold are left out and told. ms-swift looks for relative paths where it runs, or in
+``ROOT_IMAGE_DIR``.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from medground.coords import Space, convert, space_named
-from medground.data.columns import FieldError, are_numbers, mapping_of
+from medground.data.fields import FieldError, are_numbers, mapping_of
 from medground.data.layouts._shared import (
     IMAGE,
     Files,

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from medground.coords import space_named
-from medground.data.columns import FieldError
+from medground.data.fields import FieldError
 from medground.data.layouts._shared import (
     IMAGE,
     Files,

@@ -13,7 +13,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from medground.data.columns import FieldError, pictures_of, record_of, row_of
+from medground.data.columns import pictures_of, record_of, row_of
+from medground.data.fields import FieldError
 from medground.data.layouts._shared import IMAGE, Notes, OnBad, OnNote, asked, on_ruler, pictures, read_each
 from medground.data.rows import Picture, Row
 from medground.data.schema import changing, parquet, parquet_files, split_of_name
