@@ -22,6 +22,7 @@ let loading = 0; // counts loads, so that a late answer to an earlier one is dro
 let filtering = 0; // the same for filters
 let busy = false;
 let zoomed = false;
+let drawn = null; // the mask of the picture that is shown
 let discard = false; // Esc was pressed once in an edit with changes
 let checking = 0;
 const visit = []; // records decided about since the page was opened, the latest last
@@ -243,7 +244,7 @@ function listFacts() {
     if (name === "facts") for (const [facet, words] of Object.entries(value)) add(facet, words.join(", "));
     else if (name === "attributes" || name === "origin") for (const [key, inner] of Object.entries(value)) add(key, inner);
     else if (name === "share") add(name, `${(100 * value).toFixed(2)} % of the picture`);
-    else if (!["category", "absent", "width", "height", "points"].includes(name)) add(name, value);
+    else if (!["category", "absent", "width", "height", "points", "parts"].includes(name)) add(name, value);
   }
   add("picture", `${record.width} × ${record.height}`);
   $("facts").replaceChildren(...rows);
@@ -276,7 +277,7 @@ async function showPicture(layers) {
   $("image").src = layers.image;
   await $("image").decode().catch(() => {});
   if (number !== loading) return;
-  drawMask(layers.mask, width, height);
+  drawn = layers.mask;
   drawShapes(width, height);
   overlays();
   zoom(false);
@@ -284,25 +285,27 @@ async function showPicture(layers) {
 }
 
 // An outline shows where the mask ends without hiding what it covers; the fill is faint.
-function drawMask(mask, width, height) {
+function drawMask(factor) {
+  const { width, height } = view.record;
   const canvas = $("mask");
   canvas.width = width;
   canvas.height = height;
-  if (!mask) return;
+  if (!drawn) return;
   const tinted = new OffscreenCanvas(width, height);
   const tint = tinted.getContext("2d");
-  tint.drawImage(mask, 0, 0);
+  tint.drawImage(drawn, 0, 0);
   tint.globalCompositeOperation = "source-in";
   tint.fillStyle = MASK;
   tint.fillRect(0, 0, width, height);
   const context = canvas.getContext("2d");
-  const reach = Math.max(1, Math.round((1.5 * width) / Math.max($("layers").clientWidth, 1)));
+  const shown = factor * Math.max($("layers").clientWidth, 1);
+  const reach = Math.max(1, Math.round((1.5 * width) / shown)); // pixels of the picture
   for (let turn = 0; turn < 16; turn += 1) {
     const angle = (turn * Math.PI) / 8;
     context.drawImage(tinted, Math.round(reach * Math.cos(angle)), Math.round(reach * Math.sin(angle)));
   }
   context.globalCompositeOperation = "destination-out";
-  context.drawImage(mask, 0, 0);
+  context.drawImage(drawn, 0, 0);
   context.globalCompositeOperation = "source-over";
   context.globalAlpha = 0.18;
   context.drawImage(tinted, 0, 0);
@@ -347,19 +350,21 @@ function toggle(name) {
 }
 
 function zoom(on) {
-  zoomed = on && view !== null;
+  if (view === null) return;
+  zoomed = on;
   $("zoom").setAttribute("aria-pressed", zoomed);
   const layers = $("layers");
-  layers.style.transform = "";
-  if (!zoomed) return;
   const { width, height, bbox = [0, 0, width, height] } = view.record;
   const [x1, y1, x2, y2] = bbox;
-  const factor = Math.min(Math.max(0.5 * Math.min(width / (x2 - x1), height / (y2 - y1)), 1.5), 8);
+  const near = Math.min(Math.max(0.5 * Math.min(width / (x2 - x1), height / (y2 - y1)), 1.5), 8);
+  const factor = zoomed ? near : 1;
   const shift = (centre, side) => Math.min(Math.max(side / 2 - centre * factor, side - side * factor), 0);
   const [across, down] = [layers.clientWidth, layers.clientHeight];
   const left = shift((((x1 + x2) / 2) * across) / width, across);
   const top = shift((((y1 + y2) / 2) * down) / height, down);
   layers.style.transform = `translate(${left}px, ${top}px) scale(${factor})`;
+  layers.style.setProperty("--zoom", factor);
+  drawMask(factor);
 }
 
 // ------------------------------------------------------------------ decisions
@@ -466,7 +471,7 @@ function cancel() {
 }
 
 function checked({ refused, pieces }) {
-  $("edit-check").textContent = refused ? `✗ ${refused}` : "✓ The gates let this through.";
+  $("edit-check").textContent = refused ? `✗ ${refused}` : "✓ This can be saved.";
   $("edit-check").className = refused ? "bad" : "good";
   if (pieces) marked($("edit-marks"), pieces);
 }
