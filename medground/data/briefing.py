@@ -18,6 +18,7 @@ from medground import taxonomy
 from medground.data.gates import refuse
 from medground.errors import ConfigError
 from medground.rewards.evidence import Facts, can_earn, claims, evidence, holds
+from medground.rewards.vocabulary import PLACE
 
 __all__ = [
     "Objection",
@@ -89,6 +90,9 @@ _TOLD = re.compile(r"\b(?:json|annotat\w*|masks?|bounding box(?:es)?|outlined in
 _TAGS = re.compile(r"[<>{}\[\]|*#`]")
 _SIDE = re.compile(r"\b(?:left|right|upper|lower)\b")
 _GONE = re.compile(r"\b(?:absent|absence|nothing|none|not|isn't|no|cannot|can't|missing|nowhere)\b", re.I)
+
+
+_FIELDS = {"top": "upper", "bottom": "lower"}
 
 
 class Objection(NamedTuple):
@@ -241,7 +245,7 @@ def object_to_question(request: Record, said: Mapping[str, str]) -> Objection | 
     side = request["side"] or ""
     sides = set(_SIDE.findall(side))
     free = sides if "image" in side else set()  # of the picture, as claims are; the patient's sides are none
-    if any(claim.facet == "place" and not set(claim.value.split()) & free for claim in claims(question)):
+    if _places(question) - free:
         return Objection("the question says where its target lies", "the question says where in the picture it lies")
     if missing := sides - set(_SIDE.findall(question.casefold())):
         told = f"the question doesn't say which one is meant: {side} ({', '.join(sorted(missing))})"
@@ -250,6 +254,12 @@ def object_to_question(request: Record, said: Mapping[str, str]) -> Objection | 
         told = f"the reasoning doesn't name what is meant, {target.name}"
         return Objection("a text doesn't name its target", told)
     return _unfounded(request, reasoning) or _refused(request, said)
+
+
+def _places(question: str) -> set[str]:
+    """Return the fields of the picture that a question names, top being upper and bottom lower."""
+    found = re.finditer(PLACE, question.casefold().replace("-", " "))
+    return {_FIELDS.get(field, field) for match in found for field in match.group("first", "second") if field}
 
 
 def _unfounded(request: Record, reasoning: str) -> Objection | None:

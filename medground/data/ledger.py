@@ -176,6 +176,8 @@ class Ledger:
         self._take(text)
 
     def _catch_up(self, stream: FileIO) -> None:
+        if stream.seek(0, os.SEEK_END) < self._read_to:
+            raise ConfigError(f"{self.path}: was cut while in use; start again")
         stream.seek(self._read_to)
         text = stream.readall()
         whole = text.rfind(b"\n") + 1
