@@ -6,8 +6,9 @@
 Without --masks the pictures are drawn here, by a seed: 500 pictures of two ellipses each, of --side pixels, under as
 many names as are asked for (hard links), in the layout of open-masks, with categories that the taxonomy knows. Each
 stage runs in a process of its own that does nothing else; its seconds include the start of the workers, not that of the
-process, which is in its CPU seconds. With other work on the machine those and their ratios mean something. Memory is the largest sum of the resident sets of that process and its workers, 20 times a second; what they
-share is counted as often, so it is an upper bound. The parts of one and two workers are compared byte by byte.
+process itself, which is in its CPU seconds. With other work on the machine only CPU seconds mean something. Memory is
+the largest sum of the resident sets of that process and its workers, 20 times a second; what they share is counted as
+often, so it is an upper bound. The parts of one and two workers are compared byte by byte.
 """
 
 from __future__ import annotations
