@@ -219,8 +219,9 @@ def test_verl_gets_the_same_keys_from_each_row(recipe):
 
 def test_verl_names_the_row_of_a_wrong_truth():
     compute_score = load(FOLDER / "verl.py", "custom_module").compute_score
-    with pytest.raises(TruthError, match="truth of row 7, bbox_2d"):
-        compute_score("umrg", RIGHT, {**TRUTH, "bbox_2d": [1]}, {"index": 7})
+    for index in (7, np.int64(7)):
+        with pytest.raises(TruthError, match="truth of row 7, bbox_2d"):
+            compute_score("umrg", RIGHT, {**TRUTH, "bbox_2d": [1]}, {"index": index})
     with pytest.raises(TruthError, match=r"^truth: "):
         compute_score("umrg", RIGHT, None)
 

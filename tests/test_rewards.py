@@ -58,6 +58,7 @@ WRONG = [
     ({"bbox_2d": np.ones((2, 4))}, "bbox_2d", "four"),
     ({"bbox_2d": [np.complex64(1), 2, 3, 4]}, "bbox_2d", "finite"),
     ({"bbox_2d": [1, 2, 3, np.float32("nan")]}, "bbox_2d", "finite"),
+    ({"bbox_2d": [1, 2, 3, np.longdouble(4)]}, "bbox_2d", "finite"),
     ({**ROW, "box": [1, 2, 3, 4]}, "box", "unknown"),
     ("{", "", "JSON"),
     ("[1, 2]", "", "expected"),
@@ -150,6 +151,11 @@ def test_recipes_are_found_by_name_or_path() -> None:
         load_recipe("umrg")
     with pytest.raises(ConfigError, match="nowhere"):
         load_recipe("nowhere.to:be_found")
+    for name in ("", ":x", ".x", ".a.b", "a:", "a b:c"):
+        with pytest.raises(ConfigError, match="umrg-soft"):
+            load_recipe(name)
+    with pytest.raises(ConfigError, match="NoneType"):
+        load_recipe(None)
     with pytest.raises(ConfigError, match="no_such"):
         load_recipe("medground.rewards:no_such")
     with pytest.raises(ConfigError, match="not a medground"):
@@ -167,6 +173,9 @@ def test_weights_are_open() -> None:
         recipe.reweighted(beauty=1)
     with pytest.raises(ConfigError, match="from 0 on"):
         recipe.reweighted(box=-1)
+    for weight in ("3", None, float("nan"), float("inf")):
+        with pytest.raises(ConfigError, match="numbers from 0 on"):
+            recipe.reweighted(box=weight)
     with pytest.raises(ConfigError, match="all weights are 0"):
         recipe.reweighted(**dict.fromkeys(recipe.weights, 0))
     with pytest.raises(TypeError):
@@ -186,6 +195,23 @@ def test_as_many_truths_as_completions() -> None:
     assert score_batch([], []) == []
     with pytest.raises(TruthError, match="2 completions"):
         score_batch([GOOD, GOOD], [ROW])
+
+
+@pytest.mark.parametrize("recipe", GROUNDING)
+@pytest.mark.parametrize("text", [None, GOOD.encode(), 7, [{"role": "assistant", "content": GOOD}]])
+def test_what_is_no_text_is_the_callers_fault(text: object, recipe: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^completion of row 1: .* not {type(text).__name__};"):
+        score_batch([GOOD, text], [ROW, ROW], recipe)
+    with pytest.raises(ConfigError, match=r"^completion: "):
+        score(text, ROW, recipe)
+
+
+def test_wrong_arguments_are_told() -> None:
+    for completions, truths in ((GOOD, [ROW]), ([GOOD], ROW), ([GOOD], json.dumps(ROW))):
+        with pytest.raises(ConfigError, match="use score"):
+            score_batch(completions, truths)
+    with pytest.raises(ConfigError, match=r"Space.norm1000\(\), not '0-1000'"):
+        score(GOOD, ROW, space="0-1000")
 
 
 @pytest.mark.parametrize("recipe", ["umrg-base", "umrg-soft", "umrg-hard"])

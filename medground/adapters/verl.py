@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from numbers import Integral
 from typing import Any
 
 from medground.adapters import completion_space, filled, weighted
@@ -56,6 +57,6 @@ def compute_score(
     """
     used = weighted(recipe, weights)
     index = (extra_info or {}).get("index")
-    truth = used.read_truth(filled(ground_truth), index if isinstance(index, int) else None)
+    truth = used.read_truth(filled(ground_truth), int(index) if isinstance(index, Integral) else None)
     [terms] = score_batch([solution_str], [truth], used, space=completion_space(coordinates))
     return {name: terms.get(name) for name in ("score", *used.weights)}

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from medground.coords import Space
-from medground.errors import TruthError
+from medground.errors import ConfigError, TruthError
 from medground.rewards.evidence import Facts
 from medground.rewards.grounding import gold, medground_recipe
 from medground.rewards.recipe import Recipe
@@ -73,7 +73,7 @@ def score(
     TruthError
         When the truth can't be right; a completion never raises.
     ConfigError
-        When there is no such recipe.
+        When there is no such recipe, the completion is no text at all, or `space` is none.
 
     Examples
     --------
@@ -97,6 +97,8 @@ def score_batch(
     ------
     TruthError
         Names the row, counted from 0, and the field; also when the numbers of completions and truths differ.
+    ConfigError
+        As for `score`.
 
     Examples
     --------
@@ -113,6 +115,16 @@ expected x1 < x2 and y1 < y2
 def _score_batch(
     completions: Sequence[str], truths: Sequence[TruthLike], recipe: Recipe, space: Space | None, *, numbered: bool
 ) -> list[dict[str, float]]:
+    if isinstance(completions, str) or isinstance(truths, str | Mapping):
+        raise ConfigError("score_batch takes lists of completions and of truths; use score for one of each")
+    for row, text in enumerate(completions):
+        if not isinstance(text, str):
+            raise ConfigError(
+                f"completion{f' of row {row}' * numbered}: expected the text that the model wrote, not "
+                f"{type(text).__name__}; of a conversation give the last message's content"
+            )
+    if space is not None and not isinstance(space, Space):
+        raise ConfigError(f"space: expected a Space such as Space.norm1000(), not {space!r}")
     if len(completions) != len(truths):
         raise TruthError(f"{len(completions)} completions need as many truths, not {len(truths)}")
     read = [recipe.read_truth(truth, row if numbered else None) for row, truth in enumerate(truths)]

@@ -38,7 +38,8 @@ class Recipe:
     total: Literal["sum", "mean"] = "mean"
 
     def __post_init__(self) -> None:
-        if not self.weights or any(not 0 <= weight < 1e6 for weight in self.weights.values()):
+        numbers = all(isinstance(weight, int | float) for weight in self.weights.values())
+        if not (numbers and self.weights and all(0 <= weight < 1e6 for weight in self.weights.values())):
             raise ConfigError(f"recipe {self.name!r}: weights must be numbers from 0 on, and at least one is needed")
         if not any(self.weights.values()):
             raise ConfigError(f"recipe {self.name!r}: all weights are 0, so nothing would be rewarded")

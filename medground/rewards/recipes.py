@@ -42,8 +42,10 @@ def load_recipe(name: str | Recipe) -> Recipe:
         return name
     if name in RECIPES:
         return RECIPES[name]
-    module, separator, attribute = name.replace(":", ".").rpartition(".")
-    if not separator:
+    if not isinstance(name, str):
+        raise ConfigError(f"a recipe is named by a text, not {type(name).__name__}; choose one of {', '.join(RECIPES)}")
+    module, _, attribute = name.replace(":", ".").rpartition(".")
+    if not all(part.isidentifier() for part in [*module.split("."), attribute]):
         raise ConfigError(
             f"no recipe is called {name!r}; choose one of {', '.join(RECIPES)}, or give package.module:attribute"
         )

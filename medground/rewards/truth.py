@@ -233,7 +233,11 @@ def _from_json(text: str) -> Any:
         _refuse("", f"isn't JSON ({error}); write a JSON object with bbox_2d and point_2d", error)
 
 
-def unpacked(value: Any, depth: int = 3) -> Any:
+_PLAIN = frozenset({int, float, str, bool, type(None)})
+_NUMPY = (np.ndarray, np.generic)
+
+
+def unpacked(value: Any, depth: int = 4) -> Any:
     """Return what a table hands out without numpy's arrays and numbers, down to lists in lists.
 
     Examples
@@ -241,11 +245,14 @@ def unpacked(value: Any, depth: int = 3) -> Any:
     >>> unpacked({"point_2d": np.array([[1, 2], [3, 4]]), "absent": np.bool_(False)})
     {'point_2d': [[1, 2], [3, 4]], 'absent': False}
     """
-    if isinstance(value, np.ndarray | np.generic):
-        value = value.tolist()
-    if depth and isinstance(value, list | tuple):
-        return [unpacked(each, depth - 1) for each in value]
-    if depth and isinstance(value, Mapping):
+    kind = type(value)
+    if kind in _PLAIN or not depth:
+        return value
+    if kind is list or kind is tuple:
+        return [each if type(each) in _PLAIN else unpacked(each, depth - 1) for each in value]
+    if isinstance(value, _NUMPY):
+        return unpacked(value.tolist(), depth - 1)
+    if isinstance(value, Mapping):
         return {name: unpacked(each, depth - 1) for name, each in value.items()}
     return value
 
