@@ -110,6 +110,12 @@ FAULTS = {
         "image_size",
         "says 128 x 96, and the picture is 128 x 90",
     ),
+    "size that isn't the picture's": (
+        lambda row: {"image_size": (130, 96)},
+        "image size",
+        "image_size",
+        "says 130 x 96, and the picture is 128 x 96",
+    ),
     "mask of another size": (
         lambda row: {"mask": Picture.of_mask(np.ones((96, 127), bool))},
         "mask",
@@ -256,6 +262,27 @@ def test_rounded_numbers_pass_and_the_tolerance_is_the_callers(root, rows):
     assert validate([off], root=root, tolerance=3).ok
 
 
+def test_what_a_coarse_ruler_rounds_away_passes(rows):
+    thin = np.zeros((100, 3000), bool)
+    thin[10:90, 1234:1236] = True
+    row = {"image": shot(noise(4, 100, 3000)), "image_size": (3000, 100), "mask": Picture.of_mask(thin)}
+    row |= {"facts": None, "reasoning": ""}
+    pixels = {"box": (1234, 10, 1236, 90), "points": ((1237, 15), (1235, 80))}
+    assert told(validate([changed(rows[0], **row, **pixels)])) == [("points", "points.0", False)]
+    assert validate([changed(rows[0], **row, **{**pixels, "points": ((1236, 15), (1235, 80))})]).ok  # of 1235.5
+    ruler = {"coordinates": "0-1000", "box": (411, 100, 413, 900), "points": ((412, 150), (411, 800))}
+    assert validate([changed(rows[0], **row, **ruler)]).ok
+    assert not validate([changed(rows[0], **row, **ruler)], tolerance=0.5).ok
+    assert told(validate([changed(rows[0], **row, **{**ruler, "box": (409, 100, 413, 900)})]))[0][0] == "box off mask"
+
+
+def test_facts_that_are_true_in_part_are_noted(root, rows):
+    facts = {**rows[0].facts, "size": ["tiny", *rows[0].facts["size"]]}
+    report = validate([changed(rows[0], facts=facts)], root=root)
+    assert told(report) == [("facts", "facts.size", True)]
+    assert report.ok
+
+
 @pytest.mark.parametrize(("coordinates", "across", "down"), [("0-1000", 1000, 1000), ("0-1", 1, 1)])
 def test_other_coordinates_are_checked_on_their_own_ruler(root, rows, coordinates, across, down):
     def there(values: Any) -> tuple[float, ...]:
@@ -360,6 +387,16 @@ def test_ids_and_questions_that_come_twice_are_found(root, rows):
     assert validate([rows[0], elsewhere], root=root).ok
 
 
+def test_pictures_of_one_name_in_two_folders_are_two(rows, tmp_path):
+    for index, name in enumerate(("one", "two")):
+        (tmp_path / name).mkdir()
+        noise(index).save(tmp_path / name / "a.png")
+        bare = {"image": Picture(path="a.png"), "mask": None, "image_size": (80, 60), "facts": None, "reasoning": ""}
+        write_rows([changed(rows[0], id=name, points=(), **bare)], tmp_path / name / "set.parquet")
+    report = validate([tmp_path / "one", tmp_path / "two"])
+    assert (report.ok, report.pictures) == (True, 2)
+
+
 def test_a_patient_in_two_splits_is_found_across_files(root, rows, tmp_path):
     moved = [changed(rows[0], group=rows[-1].group, split="train", id="moved"), *rows[8:]]
     moved = [changed(row, group="p1") if row.split == "test" or row.id == "moved" else row for row in moved]
@@ -428,7 +465,7 @@ def test_each_picture_is_told_its_nearest(rows):
         image=shot(picture.point(lambda value: value * 0.5 + value % 40)),
         group="c",
     )
-    report = validate([darker, same, other])
+    report = validate([same, darker, other])
     assert [each.other["with"]["id"] for each in report.findings if each.field == "image"] == [same.id]
     assert report.distances.total() == 2
 

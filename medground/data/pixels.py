@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from medground.data.rows import Picture, Row
 from medground.data.schema import parquet_files, read_rows
@@ -101,21 +102,22 @@ def open_mask(picture: Picture, root: str | Path = ".", *, size: tuple[int, int]
         ...
     medground.errors.TruthError: the embedded picture is 3 x 3, and the picture 4 x 3; give the mask of this picture
     """
+    path = picture.file(root) if picture.data is None else Path(picture.path or _BYTES)
+    options = ReadOptions(path, None, None, None, None, MAX_PIXELS, MAX_BYTES)
     try:
-        with _as_file(picture, root) as path, quiet():
-            options = ReadOptions(path, None, None, None, None, MAX_PIXELS, MAX_BYTES)
-            kind = kind_of(options)
-            if kind in ("dicom", "nifti"):
-                raise options.error(f"is a {kind.upper()}; give the mask as a PNG")
-            return _decoded(options, size)
+        if picture.data is not None:
+            options.check_bytes(len(picture.data), "has")
+            return _decoded(options, io.BytesIO(picture.data), size)
+        kind_of(options)
+        return _decoded(options, path, size)
     except ImageError as error:
-        raise TruthError(_named(error, picture)) from error
+        raise TruthError(str(error)) from error
 
 
-def _decoded(options: ReadOptions, size: tuple[int, int] | None) -> Mask:
+def _decoded(options: ReadOptions, content: Path | io.BytesIO, size: tuple[int, int] | None) -> Mask:
     guard, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # check_pixels stands in for Pillow's own bound
     try:
-        with Image.open(options.path, formats=("PNG", "JPEG", "TIFF", "BMP")) as picture:
+        with quiet(), Image.open(content, formats=("PNG", "JPEG", "TIFF", "BMP")) as picture:
             width, height = picture.size
             options.check_pixels(width, height)
             if size is not None and (width, height) != size:
@@ -125,6 +127,8 @@ def _decoded(options: ReadOptions, size: tuple[int, int] | None) -> Mask:
             mask: Mask = np.asarray(picture.convert("L")) > 0
     except ImageError:
         raise
+    except UnidentifiedImageError as error:
+        raise options.error("isn't a PNG, JPEG, TIFF or BMP file; give the mask as a PNG") from error
     except Exception as error:  # decoders of damaged files raise whatever they stumble over
         raise options.error("is damaged or truncated; restore it or drop the row") from error
     finally:
@@ -134,7 +138,7 @@ def _decoded(options: ReadOptions, size: tuple[int, int] | None) -> Mask:
 
 @contextmanager
 def _as_file(picture: Picture, root: str | Path) -> Iterator[Path]:
-    """Give the picture as a file: all readers bound and check files, so bytes go the same way."""
+    """Give the picture as a file: readers of all formats take files, so bytes go the same way."""
     if picture.data is None:
         yield picture.file(root)
         return
