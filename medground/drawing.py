@@ -221,8 +221,11 @@ def _wrapped(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, widt
         for number, word in enumerate(paragraph.split()):
             if number and font.getlength(f"{lines[-1]} {word}") <= width:
                 lines[-1] += f" {word}"
-            else:
-                lines.append(word)
+                continue
+            lines.append(word)
+            while font.getlength(lines[-1]) > width and len(lines[-1]) > 1:  # ids have no blanks to break at
+                fits = max(1, int(len(lines[-1]) * width / font.getlength(lines[-1])) - 1)
+                lines[-1:] = [lines[-1][:fits], lines[-1][fits:]]
     return lines
 
 

@@ -122,6 +122,13 @@ def test_a_sheet_has_room_for_every_word(root, rows):
     assert written.max() > few.height - 300  # the last lines are there, not cut off
 
 
+def test_a_long_id_stays_under_its_own_picture(root, rows):
+    long = changed(rows[0], id="a" * 60)
+    beside = sheet([(long, root), (rows[0], root)], columns=2, width=200)
+    gap = np.asarray(beside.convert("L"))[:, 206:209]  # between the two tiles
+    assert (gap == 255).all()
+
+
 def test_a_sheet_names_a_picture_that_cannot_be_read(root, rows):
     with pytest.raises(TruthError, match=r"row drawn/a/colon-polyp: image: .*none\.png doesn't exist"):
         sheet([(changed(rows[0], image=Picture(path="none.png")), root)])
