@@ -110,6 +110,25 @@ def _placed(space: Space) -> tuple[Any, Any]:
     return picture.to(space).box, picture.to(space).points
 
 
+def test_a_wrong_ruler_shows_in_the_terms_and_not_always_in_the_score():
+    said = '{"bbox": [200, 300, 400, 500], "points_1": [250, 350], "points_2": [350, 450]}'
+    said = f"<think>A pale band.</think><answer>{said}</answer>"
+
+    def truth(width: int, height: int) -> dict[str, Any]:
+        across, down = width / 1000, height / 1000
+        box = [200 * across, 300 * down, 400 * across, 500 * down]
+        points = [[250 * across, 350 * down], [350 * across, 450 * down]]
+        return {"bbox_2d": box, "point_2d": points, "image_size": [width, height]}
+
+    [small, large] = score_rows([said, said], {"ground_truth": [truth(224, 224), truth(840, 840)]})
+    assert set(small.values()) == {0.0}
+    assert (large["format"], round(large["box"], 2), round(large["score"], 2)) == (1.0, 0.38, 0.66)
+    [hard] = score_rows([said], {"ground_truth": [truth(840, 840)]}, "umrg-hard")
+    assert round(hard["score"], 1) == 6.4
+    [told] = score_rows([said], {"ground_truth": [truth(840, 840)]}, coordinates="0-1000")
+    assert told["score"] == 1.0
+
+
 @pytest.mark.parametrize("coordinates", ["pixels", "resized pixels", "0-999", "", "yx"])
 def test_a_ruler_that_depends_on_the_image_is_refused(coordinates):
     with pytest.raises(ConfigError, match="'0-1000' or '0-1'"):
