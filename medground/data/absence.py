@@ -121,7 +121,9 @@ def home_words(name: str) -> str | None:
     ('the head', 'the chest or the abdomen', None)
     """
     words = [_WORDS[home] for home in _WORDS if home in home_of(name)]
-    return " or ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words) or None
+    if len(words) > 2:
+        return "the brain or the spine" if "head" in home_of(name) else "the trunk"
+    return " or ".join(words) or None
 
 
 def shown(names: Iterable[str], modality: str) -> frozenset[str]:

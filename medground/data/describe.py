@@ -10,6 +10,7 @@ import functools
 import itertools
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -106,13 +107,29 @@ def relation(own: Mask, other: Mask) -> str:
     >>> relation(field, np.roll(field, 9, axis=1)), relation(field, np.ones((20, 20), bool))
     ('left of', 'inside')
     """
-    filled, others = ndimage.binary_fill_holes(own), ndimage.binary_fill_holes(other)
-    if (own & others).sum() >= 0.9 * own.sum():
+    return _relation(_outline(own), _outline(other))
+
+
+@dataclass(frozen=True, slots=True)
+class _Outline:
+    """A mask, the same without holes, and its centre of mass (x, y)."""
+
+    mask: Mask
+    filled: Mask
+    centre: tuple[float, float]
+
+
+def _outline(mask: Mask) -> _Outline:
+    y, x = ndimage.center_of_mass(mask)
+    return _Outline(mask, ndimage.binary_fill_holes(mask), (float(x), float(y)))
+
+
+def _relation(own: _Outline, other: _Outline) -> str:
+    if (own.mask & other.filled).sum() >= 0.9 * own.mask.sum():
         return "inside"
-    if (other & filled).sum() >= 0.9 * other.sum():
+    if (other.mask & own.filled).sum() >= 0.9 * other.mask.sum():
         return "around"
-    (y, x), (v, u) = (ndimage.center_of_mass(mask) for mask in (own, other))
-    side = pair_side((x, y), (u, v))
+    side = pair_side(own.centre, other.centre)
     return {"left": "left of", "right": "right of", "upper": "above", "lower": "below"}[side]
 
 
@@ -152,6 +169,7 @@ def measure_picture(records: Sequence[Mapping[str, Any]], grey: npt.NDArray[Any]
         except TruthError as error:
             raise TruthError(f"{record['id']}: {error}; clean again") from error
     gaps = _gaps(masks)
+    outlines = [_outline(mask) for mask in masks] if len(masks) > 1 else []
     measured = []
     for index, (record, mask) in enumerate(zip(records, masks, strict=True)):
         words, numbers, steepness = measure(mask, grey), quantities(mask, grey), edge(mask, grey)
@@ -170,13 +188,12 @@ def measure_picture(records: Sequence[Mapping[str, Any]], grey: npt.NDArray[Any]
             "edge": "sharp" if steepness >= SHARP else "blurred" if steepness <= BLURRED else "plain",
             "steepness": round(steepness, 3),
             "extent": [round(record["bbox"][2] - record["bbox"][0]), round(record["bbox"][3] - record["bbox"][1])],
-            "side": _side(record, numbers.x, mask, None if partner is None else masks[partner]),
-            "partner": None if partner is None else _beside(mask, records[partner], masks[partner]),
+            "side": _side(record, numbers.x, outlines, index, partner),
+            "partner": None if partner is None else _beside(outlines, index, records[partner], partner),
             "neighbours": [
-                {**_beside(mask, records[each], masks[each]), "gap": round(gaps[index][each], 1)}
-                for each in near
-                if each != partner
-            ][:_MOST_NEIGHBOURS],
+                {**_beside(outlines, index, records[each], each), "gap": round(gaps[index][each], 1)}
+                for each in [each for each in near if each != partner][:_MOST_NEIGHBOURS]
+            ],
         }
         measured.append({**record, "attributes": attributes, "facts": Facts.measure(mask, grey).to_dict()})
     return measured
@@ -189,9 +206,10 @@ def _gaps(masks: Sequence[Mask]) -> list[list[float]]:
     ]
 
 
-def _beside(own: Mask, other: Mapping[str, Any], mask: Mask) -> dict[str, Any]:
+def _beside(outlines: Sequence[_Outline], index: int, other: Mapping[str, Any], place: int) -> dict[str, Any]:
     name = taxonomy.target_of(other["category"]).name
-    return {"id": other["id"], "category": other["category"], "name": name, "relation": relation(own, mask)}
+    where = _relation(outlines[index], outlines[place])
+    return {"id": other["id"], "category": other["category"], "name": name, "relation": where}
 
 
 def _partner(record: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> int | None:
@@ -204,8 +222,10 @@ def _partner(record: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) ->
     return None
 
 
-def _side(record: Mapping[str, Any], x: float, mask: Mask, partner: Mask | None) -> str | None:
-    """Return words that tell one of a pair from the other, True of the picture as it is shown."""
+def _side(
+    record: Mapping[str, Any], x: float, outlines: Sequence[_Outline], index: int, partner: int | None
+) -> str | None:
+    """Return words that tell one of a pair from the other, true of the picture as it is shown."""
     side = taxonomy.side_of(record["category"])
     if side is None:
         return None
@@ -213,13 +233,12 @@ def _side(record: Mapping[str, Any], x: float, mask: Mask, partner: Mask | None)
         return f"on the patient's {side} side"
     if partner is None:  # the other one may be in the picture without a mask; the half of the picture tells them apart
         return "on the left side of the image" if x < 0.45 else "on the right side of the image" if x > 0.55 else None
-    (y, x), (v, u) = (ndimage.center_of_mass(each) for each in (mask, partner))
     return {
         "left": "on the left side of the image",
         "right": "on the right side of the image",
         "upper": "in the upper part of the image",
         "lower": "in the lower part of the image",
-    }[pair_side((x, y), (u, v))]
+    }[pair_side(outlines[index].centre, outlines[partner].centre)]
 
 
 def describe_shard(part: str, *, root: str, words: Words) -> list[dict[str, Any]]:

@@ -33,7 +33,8 @@ MINE = {
 }
 """What patients call a picture of each modality."""
 
-_OWN_FRAME, _SECOND_SLOT = 0.5, 0.65
+_OWN_FRAME, _JOINED = 0.5, 0.25
+_LONG_PHRASE = 9
 _TRIES = 40
 
 
@@ -133,21 +134,31 @@ def _question(request: Mapping[str, Any], rng: random.Random) -> tuple[str, str,
     style = request["style"]
     if style not in known:
         raise ConfigError(f"{target.name!r} has no phrase of the style {style!r} in {request['looks_in']}; use another")
-    first, side = rng.choice(known[style]), f", the one {request['side']}" if request["side"] else ""
     sentences = load_sentences()
     frames = sentences.held_out if request["held_out"] else sentences.train
     speaker = "patient" if style == "lay" else "clinician"
-    slots = {"x": first + side}
-    takes = 1
+    slots = {"x": rng.choice(known[style])}
     if request["length"] == "long":
-        others = [each for each in known if each != style and each != "lay"]
-        second = rng.choice(known[rng.choice(others)])
-        takes = 2 if rng.random() < _SECOND_SLOT else 1
-        slots = {"x": first, "y": second + side} if takes == 2 else {"x": f"{first}, {second}{side}"}
+        # Two lay phrases would be one voice saying it twice; doctors' words beside a patient's are what letters hold.
+        slots["y"] = rng.choice(known[rng.choice([each for each in known if each not in (style, "lay")])])
+    joined = "y" in slots and rng.random() < _JOINED
+    takes = 1 if joined else len(slots)
     wanted = speaker if rng.random() < _OWN_FRAME else "anyone"
-    frame = rng.choice([each for each in frames if each.speaker == wanted and each.phrases == takes])
+    fitting = [each for each in frames if each.speaker == wanted and each.phrases == takes]
+    if joined or any(map(_is_long, slots.values())):
+        fitting = [each for each in fitting if not each.closed] or fitting
+    frame = rng.choice(fitting)
+    shown = {"x": f"{slots['x']}, {slots['y']}"} if joined else slots
     pictures = {"picture": rng.choice(PICTURE_WORDS[request["modality"]]), "mine": rng.choice(MINE[request["modality"]])}
-    return fill(frame.text, **slots, **pictures), first, frame
+    question = fill(frame.text, **shown, **pictures)
+    if request["side"]:
+        one = rng.choice(sentences.said["side"]["held_out" if request["held_out"] else "train"])
+        question = f"{question} {fill(one, side=request['side'])}"
+    return question, slots["x"], frame
+
+
+def _is_long(phrase: str) -> bool:
+    return "," in phrase or len(phrase.split()) > _LONG_PHRASE
 
 
 def _short(record: Mapping[str, Any], rng: random.Random) -> str:
@@ -156,7 +167,8 @@ def _short(record: Mapping[str, Any], rng: random.Random) -> str:
     target = taxonomy.target_of(record["category"])
     starts = {"name": named(target), "size": words["size"], "shape": words["shape"], "bare": target.name}
     started = {f"{part}_start": text[0].upper() + text[1:] for part, text in starts.items()}
-    return fill(sentence, bare=target.name, **started, **{key: words[key] for key in ("place", "size", "shape", "bright")})
+    phrase = phrase_beside(target, record["modality"], rng)
+    return fill(sentence, bare=target.name, phrase=phrase, **started, **{key: words[key] for key in ("place", "size", "shape", "bright")})
 
 
 def _long(record: Mapping[str, Any], rng: random.Random) -> str:

@@ -21,6 +21,12 @@ from medground.errors import ConfigError
 
 __all__ = ["Brief", "Missing", "Plan", "Quota", "brief", "make_plan", "share_out"]
 
+_OTHER_MODALITY = 0.05
+"""Weight of an allowed pair of two modalities, whose absence is easier to see, against one of a single modality."""
+
+_ROUNDS = 300
+_WORDS_FIRST = 0.8
+
 _K = TypeVar("_K", bound=Hashable)
 
 
@@ -293,6 +299,12 @@ def _absent(
         if certainly_absent(name, homes[collection], collection[1])
     }
     pairs = share_out(names, rows, allowed, {pair for pair in allowed if pair[1][1] in modalities[pair[0]]}, wanted)
+    sums: Counter[str] = Counter()
+    for (name, _), number in pairs.items():
+        sums[name] += number
+    turns: Counter[str] = Counter()
+    for found in asked.values():
+        found.sort(key=lambda each: (each.category, each.id))
     for collection in sorted(pictures):
         hosts = [pictures[collection][picture] for picture in sorted(pictures[collection])]
         rng.shuffle(hosts)
@@ -301,7 +313,10 @@ def _absent(
             number = min(pairs[name, collection], len(hosts))  # a picture is asked for an entity once
             pairs[name, collection] = number
             for _ in range(number):
-                host, example = hosts[place % len(hosts)], rng.choice(asked[name])
+                # Evenly over the entity's rows, so that its sides come as often as where it is present.
+                example = asked[name][turns[name] * len(asked[name]) // max(1, sums[name])]
+                turns[name] += 1
+                host = hosts[place % len(hosts)]
                 place += 1
                 plan.missing[host.part].append(
                     Missing(
@@ -329,8 +344,9 @@ def share_out(
 ) -> Counter[tuple[str, _K]]:
     """Deal entities to collections, so that each one's share of the total is about its share of the rows.
 
-    Preferred pairs first, then all that are allowed; what is then still lacking comes from allowed pairs that take at
-    most half more than their share.
+    First as fractions, by iterative proportional fitting of a table in which allowed pairs that aren't preferred weigh
+    little: the most even table with those margins. Where no table has both, a weighted geometric mean of the two that
+    have one each, near that of the entities: a question's words mustn't tell absence. Then as whole numbers, always to the collection and the entity that lack most of their sums in the table.
 
     Parameters
     ----------
@@ -342,48 +358,39 @@ def share_out(
     Examples
     --------
     >>> every = {("liver", "heads"), ("pons", "bellies")}
-    >>> sorted(share_out({"liver": 60, "pons": 40}, {"heads": 40, "bellies": 60}, every, every, 10).items())
-    [(('liver', 'heads'), 5), (('pons', 'bellies'), 5)]
+    >>> sorted(share_out({"liver": 40, "pons": 60}, {"heads": 40, "bellies": 60}, every, every, 10).items())
+    [(('liver', 'heads'), 4), (('pons', 'bellies'), 6)]
     """
     dealt: Counter[tuple[str, _K]] = Counter()
-    if not supply or not demand or not allowed:
+    names = sorted({name for name, _ in allowed if supply.get(name)})
+    places = sorted({where for _, where in allowed if demand.get(where)}, key=repr)
+    if not names or not places or total < 1:
         return dealt
-    gives, takes = _shares(supply, total), _shares(demand, total)
-    given: Counter[str] = Counter()
-    taken: Counter[_K] = Counter()
-    for pairs, slack in ((preferred, 1.0), (allowed, 1.0), (allowed, 1.5)):
-        options: dict[_K, list[str]] = defaultdict(list)
-        for name, where in sorted(pairs, key=repr):
-            options[where].append(name)
-        while dealt.total() < total:
-            found = _neediest(options, gives, takes, given, taken, slack)
-            if found is None:
-                break
-            name, where = found
-            dealt[name, where] += 1
-            given[name] += 1
-            taken[where] += 1
+    weights = np.array([[_weight((name, where), allowed, preferred) for where in places] for name in names])
+    gives = np.array([float(supply[name]) for name in names])
+    takes = np.array([float(demand[where]) for where in places])
+    table = weights
+    for _ in range(_ROUNDS):
+        by_names = table * (gives / np.maximum(table.sum(1), 1e-300))[:, None]
+        table = by_names * (takes / np.maximum(by_names.sum(0), 1e-300))[None, :]
+    table = by_names**_WORDS_FIRST * table ** (1 - _WORDS_FIRST)
+    table *= total / table.sum()
+    room = np.ceil(table)
+    lacking_names, lacking_places = table.sum(1), table.sum(0)
+    sums = lacking_names.copy(), lacking_places.copy()
+    for _ in range(total):
+        open_places = np.where((room > 0).any(0), lacking_places / sums[1], -np.inf)
+        column = int(open_places.argmax())
+        open_names = np.where(room[:, column] > 0, lacking_names / sums[0], -np.inf)
+        row = int(open_names.argmax())
+        if not np.isfinite(open_names[row]):
+            break
+        dealt[names[row], places[column]] += 1
+        room[row, column] -= 1
+        lacking_names[row] -= 1
+        lacking_places[column] -= 1
     return dealt
 
 
-def _neediest(
-    options: Mapping[_K, Sequence[str]],
-    gives: Mapping[str, float],
-    takes: Mapping[_K, float],
-    given: Mapping[str, int],
-    taken: Mapping[_K, int],
-    slack: float,
-) -> tuple[str, _K] | None:
-    """Return the pair of the collection that lacks most of its share, with the entity that has most of its own left."""
-    for where in sorted(options, key=lambda each: (taken[each] / takes[each], repr(each))):
-        if taken[where] + 0.5 > slack * takes[where]:
-            continue
-        free = [name for name in options[where] if given[name] + 0.5 <= slack * gives[name]]
-        if free:
-            return min(free, key=lambda name: (given[name] / gives[name], -gives[name], name)), where
-    return None
-
-
-def _shares(rows: Mapping[_K, int], total: int) -> dict[_K, float]:
-    whole = sum(rows.values())
-    return {each: total * number / whole for each, number in rows.items() if number}
+def _weight(pair: tuple[str, _K], allowed: set[tuple[str, _K]], preferred: set[tuple[str, _K]]) -> float:
+    return 1.0 if pair in preferred else _OTHER_MODALITY if pair in allowed else 0.0

@@ -18,12 +18,13 @@ SPEAKERS = ("anyone", "clinician", "patient")
 """Whom a frame of a question suits."""
 
 _SLOTS = {
+    "side": {"side"},
     "meaning": {"name", "what"},
     "why": {"fact", "phrase", "side"},
     "evidence": {"place", "size", "shape", "bright", "relation", "other"},
     "settled": set[str](),
     "absent": {"picture", "seen", "name", "home", "home_start"},
-    "short": {"place", "size", "shape", "bright", "bare"} | {f"{part}_start" for part in ("name", "size", "shape", "bare")},
+    "short": {"place", "size", "shape", "bright", "bare", "phrase"} | {f"{part}_start" for part in ("name", "size", "shape", "bare")},
     "long": {"picture", "name", "phrase", "wide", "high", "percent"},
 }
 
@@ -45,6 +46,11 @@ class Frame:
     id: str
     text: str
     speaker: str
+
+    @property
+    def closed(self) -> bool:
+        """Whether words follow a phrase without a stop; a long phrase reads badly there."""
+        return re.search(r"\{[xy]\} \w", self.text) is not None
 
     @property
     def phrases(self) -> int:

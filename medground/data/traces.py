@@ -19,13 +19,23 @@ __all__ = ["absent_trace", "beside", "listed", "measured_words", "named", "phras
 
 _SIZES = {
     "tiny": ("tiny", "very small"),
-    "small": ("small",),
-    "medium-sized": ("medium-sized", "moderately sized"),
-    "large": ("large",),
+    "small": ("small", "small", "smallish"),
+    "medium-sized": ("medium-sized", "moderately sized", "mid-sized"),
+    "large": ("large", "large", "big", "sizeable"),
 }
-_SHAPES = {"round": ("round", "rounded"), "oval": ("oval", "ovoid", "elliptical"), "elongated": ("elongated",)}
+_SHAPES = {
+    "round": ("round", "rounded", "roundish"),
+    "oval": ("oval", "ovoid", "elliptical"),
+    "elongated": ("elongated", "elongate"),
+}
 _AROUND = ("its surroundings", "its surroundings", "its background", "what surrounds it", "everything around it")
-_LEVELS = {"brighter than": "brighter than {}", "darker than": "darker than {}", "about as bright as": "about as bright as {}"}
+_LEVELS = {
+    "brighter than": ("brighter than", "brighter than", "lighter than", "paler than"),
+    "darker than": ("darker than", "darker than", "dimmer than", "less bright than"),
+    "about as bright as": ("about as bright as", "nearly as bright as", "roughly as bright as", "similar in brightness to"),
+}
+_ROWS = {"upper": ("upper", "upper", "top"), "lower": ("lower", "lower", "bottom")}
+_FIELDS = ("", "", " part")
 _SIGNAL = {"CT": "dense", "MRI": "intense", "ultrasound": "echoic"}
 _PREFIX = {"brighter than": "hyper", "darker than": "hypo", "about as bright as": "iso"}
 _RELATIONS = {
@@ -80,16 +90,23 @@ def measured_words(record: Mapping[str, Any], rng: random.Random) -> dict[str, s
     """Return words for what was measured of a target: the slots place, size, shape and bright of a sentence."""
     seen, modality = record["attributes"], record["modality"]
     level, around = seen["brightness"], rng.choice(_AROUND)
-    bright = _LEVELS[level].format(around)
+    bright = f"{rng.choice(_LEVELS[level])} {around}"
     if modality in _SIGNAL and rng.random() < 0.4:
         bright = f"{_PREFIX[level]}{_SIGNAL[modality]} to {around}"
     picture = rng.choice(("image", *PICTURE_WORDS[modality]))
     return {
-        "place": f"{seen['zone']} of the {picture}",
+        "place": f"{_zone(seen['zone'], rng)} of the {picture}",
         "size": rng.choice(_SIZES[seen["size"]]),
         "shape": rng.choice(_SHAPES[seen["shape"]]),
         "bright": bright,
     }
+
+
+def _zone(zone: str, rng: random.Random) -> str:
+    row, _, column = zone.partition(" ")
+    if zone == "centre":
+        return rng.choice(("centre", "centre", "middle", "central part"))
+    return f"{rng.choice(_ROWS.get(row, (row,)))} {column}{rng.choice(_FIELDS)}"
 
 
 def beside(record: Mapping[str, Any], rng: random.Random) -> str:
@@ -137,7 +154,7 @@ def present_trace(request: Mapping[str, Any], phrase: str, rng: random.Random) -
     Returns
     -------
     str
-        Two to five sentences, or six where one of a pair is meant; evidence and honesty of it are 1.
+        Two to five sentences; evidence and honesty of it are 1.
 
     Raises
     ------
@@ -158,7 +175,7 @@ def present_trace(request: Mapping[str, Any], phrase: str, rng: random.Random) -
         if rng.random() < 0.6:
             sentences.append(rng.choice(said["settled"]["any"]))
         text = " ".join(sentences)
-        if text.count(". ") < _MOST_SENTENCES + bool(request["side"]) and _true(text, facts):
+        if text.count(". ") < _MOST_SENTENCES and _true(text, facts):
             return text
     raise ConfigError(f"{request['id']}: no trace is true of it; mend sentences.toml or the taxonomy")
 
@@ -188,6 +205,6 @@ def absent_trace(request: Mapping[str, Any], phrase: str, rng: random.Random) ->
         else:
             why = fill(rng.choice(said["home"]), home=home, home_start=home[0].upper() + home[1:], **slots)
         text = " ".join([*start, here, why, rng.choice(said["settled"])])
-        if text.count(". ") < _MOST_SENTENCES + bool(request["side"]) and not claims(text):
+        if text.count(". ") < _MOST_SENTENCES and not claims(text):
             return text
     raise ConfigError(f"{request['id']}: every trace of its absence makes a claim; mend sentences.toml or the taxonomy")
