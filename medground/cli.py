@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from medground import RESEARCH_USE, __version__
+from medground.data_cli import app as data_app
 from medground.errors import ConfigError, MedgroundError, ParseError
 
 if TYPE_CHECKING:
@@ -32,6 +33,9 @@ app = typer.Typer(
     # A pretty traceback can show local variables: pixels, questions, patient fields.
     pretty_exceptions_enable=False,
 )
+
+
+app.add_typer(data_app)
 
 
 def main(args: Sequence[str] | None = None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import typer
@@ -14,7 +15,8 @@ __all__ = ["cli_markdown"]
 
 _HEAD = f"""# The command line
 
-Made from the code by `python -m medground.cli_docs`; edit the help texts in `medground/cli.py`, not this file.
+Made from the code by `python -m medground.cli_docs`; edit the help texts in `medground/cli.py` and
+`medground/data_cli.py`, not this file.
 {RESEARCH_USE}
 
 Exit codes: 0 done; 1 rows of a batch failed, or `doctor` found something broken; 2 the input or an option can't be used
@@ -39,7 +41,7 @@ def cli_markdown() -> str:
     """Return the reference of every command and option as Markdown."""
     group: Any = typer.main.get_command(app)
     parts = [_HEAD]
-    for name, command in sorted(group.commands.items()):
+    for name, command in sorted(_commands(group)):
         context = command.make_context(f"medground {name}", [], resilient_parsing=True)
         records = [parameter.get_help_record(context) for parameter in command.get_params(context)]
         rows = [f"| `{_cell(names)}` | {_cell(text)} |" for names, text in records]
@@ -47,6 +49,15 @@ def cli_markdown() -> str:
         if name == "ground":
             parts.append(_BATCH)
     return "".join(parts)
+
+
+def _commands(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield each command with its whole name, those of groups too."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from _commands(command, f"{prefix}{name} ")
+        else:
+            yield f"{prefix}{name}", command
 
 
 def _cell(text: str) -> str:

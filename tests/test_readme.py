@@ -85,6 +85,12 @@ def test_each_command_parses(path, line):
     group: Any = typer.main.get_command(app)
     _, name, *arguments = shlex.split(line, comments=True)
     assert name in group.commands, f"{path.name}: there is no command {name}"
+    if hasattr(group.commands[name], "commands"):
+        group = group.commands[name]
+        if not arguments:
+            return
+        name, *arguments = arguments
+        assert name in group.commands, f"{path.name}: there is no command {name} in that group"
     context = group.commands[name].make_context(f"medground {name}", arguments)  # raises on what it doesn't know
     if name == "ground":
         given = context.params
