@@ -227,6 +227,9 @@ def test_pictures_are_copied_when_asked_and_once_each(layout, name, folder):
     export_rows(rows, out / name, layout, root=folder, copy_images=True)
     images = list((out / "images").iterdir())
     assert [image.read_bytes() for image in images] == [(folder / "images" / "1.png").read_bytes()]
+    assert layout == "coco" or {mask.name for mask in (out / "masks").iterdir()} == {
+        Path(each.mask.path).name for each in import_rows(out / name, layout)
+    }
     again = list(import_rows(out / name, layout))
     assert {each.image.path for each in again} == {f"images/{images[0].name}"}
     assert all((each.mask.mask(out) == MASK).all() for each in again)

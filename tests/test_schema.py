@@ -322,6 +322,14 @@ def test_the_answer_holds_all_that_a_reward_sees(tmp_path):
     )
 
 
+def test_the_answer_tells_its_ruler_unless_it_is_the_published_one():
+    frame = row(image_size=FRAME, points=())
+    assert json.loads(frame.ground_truth()) == {"bbox_2d": [10, 20, 30.5, 40]}
+    for other in (frame.to("0-1000"), row(points=())):
+        said = json.loads(other.ground_truth())
+        assert (tuple(said["image_size"]), said["coordinates"]) == (other.image_size, other.coordinates)
+
+
 def test_an_absent_target_is_told():
     read = row_of(published(**answer(absent=True)))
     assert (read.absent, read.box, read.points, read.mask) == (True, None, (), None)
@@ -341,6 +349,12 @@ def test_a_changed_question_keeps_the_prompt_around_it():
 def test_a_changed_box_keeps_what_else_the_answer_says():
     read = row_of(published(**answer(**ANSWER, label="liver"))).model_copy(update={"box": (1.0, 2.0, 3.0, 4.0)})
     written = json.loads(record_of(read)["reward_model"]["ground_truth"])
+    assert written == {"bbox_2d": [1, 2, 3, 4], "point_2d": ANSWER["point_2d"], "label": "liver"}
+
+
+def test_an_answer_that_was_a_struct_stays_one():
+    read = row_of(published(reward_model={"ground_truth": {**ANSWER, "label": "liver"}}))
+    written = record_of(read.model_copy(update={"box": (1.0, 2.0, 3.0, 4.0)}))["reward_model"]["ground_truth"]
     assert written == {"bbox_2d": [1, 2, 3, 4], "point_2d": ANSWER["point_2d"], "label": "liver"}
 
 
