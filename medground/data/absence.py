@@ -6,7 +6,8 @@ fundus, OCT, dermoscopy, microscopy), what lies next to them: a chest radiograph
 spleen is never asked for there. Masks that are missing prove nothing: an organ without a mask may still be in view.
 
 1. Homes are of `HOMES`, by the entity's name or the nearest of its ancestors there. An entity that may be anywhere
-   ("lesion") is never asked for, and is taken to be anywhere where it is shown.
+   ("lesion") is never asked for. One that may be in several parts (a vein, the spine) is absent where none of them is
+   in view, and puts all of them in view where no other category of the collection tells which one it is.
 2. Neighbours are of `NEIGHBOURS`. They hold for slices, projections and ultrasound.
 3. Skin is cut by every slice and crossed by every ray, so only surfaces other than skin and tissue certainly lack it.
 4. A micrograph of unknown tissue may come from any tumour, so only normal structures are asked for there.
@@ -83,6 +84,9 @@ NEIGHBOURS: dict[str, tuple[str, ...]] = {
 SURFACES = frozenset({"endoscopy", "fundus", "OCT", "dermoscopy", "microscopy"})
 """Modalities that show one surface and nothing beside it."""
 
+_BODY = frozenset({"neck", "chest", "abdomen", "pelvis"})
+"""Where what may be anywhere is annotated: on scans of the body."""
+
 _WORDS = {
     "head": "the head",
     "eye": "the eye",
@@ -141,11 +145,13 @@ def shown(names: Iterable[str], modality: str) -> frozenset[str]:
     ['abdomen', 'breast', 'chest', 'neck', 'skin']
     >>> sorted(shown(["colon polyp"], "endoscopy"))
     ['abdomen', 'pelvis']
+    >>> sorted(shown(["meningioma", "glioma"], "MRI"))  # the gliomas tell that these are brains
+    ['eye', 'head', 'jaws', 'neck', 'skin']
     """
-    homes: set[str] = set()
-    for name in sorted(set(names)):
-        # What may be anywhere in the trunk and the neck; lesions are annotated on body scans.
-        homes |= home_of(name) or {"neck", "chest", "abdomen", "pelvis"}
+    each = [home_of(name) or _BODY for name in sorted(set(names))]
+    homes = {part for parts in each if len(parts) == 1 for part in parts}
+    for parts in sorted((parts for parts in each if homes.isdisjoint(parts)), key=sorted):
+        homes |= parts
     if modality in SURFACES:
         return frozenset(homes)
     return frozenset(homes.union({"skin"}, *(NEIGHBOURS[home] for home in homes)))

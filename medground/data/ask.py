@@ -25,7 +25,7 @@ from medground.data.plan import Missing, Quota, brief, make_plan
 from medground.data.stages import StageReport, part_paths, read_parts, read_stage, run_stage, stage_digest
 from medground.errors import ConfigError, MedgroundError
 
-__all__ = ["LONG", "ask", "ask_shard"]
+__all__ = ["LONG", "ask", "ask_shard", "reasons"]
 
 LONG = 0.35
 """How often a question has two phrases instead of one."""
@@ -91,6 +91,7 @@ def _requests(
                 }
         for each in waiting.get(record["id"], ()):
             name = taxonomy.target_of(each.category).name
+            styles = sorted(_known(each.category, each.looks_in, held_out))
             own = f"{record['picture']}/absent/{name.replace(' ', '-')}"
             rng = random.Random(f"{seed}/ask/{own}")  # noqa: S311 - phrasing, not secrets
             yield {
@@ -99,7 +100,7 @@ def _requests(
                 "id": own,
                 "category": each.category,
                 "absent": True,
-                "style": _styles(each.category, each.looks_in, held_out, rng)[0],
+                "style": styles[each.turn % len(styles)],
                 "length": "long" if rng.random() < LONG else "short",
                 "side": each.side,
                 "looks_in": each.looks_in,
@@ -109,10 +110,14 @@ def _requests(
 
 def _styles(category: str, modality: str, held_out: bool, rng: random.Random) -> list[str]:
     """Return the styles that an entity has phrases of, in a random order."""
-    known = (taxonomy.unseen_phrases if held_out else taxonomy.phrases)(taxonomy.target_of(category), modality)
-    styles: list[str] = list(known)
+    styles = _known(category, modality, held_out)
     rng.shuffle(styles)
     return styles
+
+
+def _known(category: str, modality: str, held_out: bool) -> list[str]:
+    phrases = taxonomy.unseen_phrases if held_out else taxonomy.phrases
+    return list(phrases(taxonomy.target_of(category), modality))
 
 
 def _asked(request: Record, seed: int, words: Words, seen: set[str]) -> Record:
@@ -132,7 +137,7 @@ def _asked(request: Record, seed: int, words: Words, seen: set[str]) -> Record:
     return record
 
 
-_OF_THE_TARGET = {
+_OF_THE_TARGET: Record = {
     "bbox": None,
     "points": [],
     "mask": None,

@@ -200,7 +200,9 @@ def measure_picture(records: Sequence[Mapping[str, Any]], grey: npt.NDArray[Any]
 
 
 def _gaps(masks: Sequence[Mask]) -> list[list[float]]:
-    away = [ndimage.distance_transform_edt(~mask) for mask in masks] if len(masks) > 1 else [None]
+    if len(masks) == 1:
+        return [[0.0]]
+    away = [ndimage.distance_transform_edt(~mask) for mask in masks]
     return [
         [0.0 if one is two else float(far[two].min()) for two in masks] for one, far in zip(masks, away, strict=True)
     ]

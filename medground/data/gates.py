@@ -21,7 +21,7 @@ from medground.rewards import gold, score
 from medground.rewards.evidence import Facts, claims, holds
 from medground.rewards.truth import read_truth
 
-__all__ = ["CENTRE", "WORDS", "centre_share", "chance_share", "too_central", "overlaps", "plain_question", "refuse"]
+__all__ = ["CENTRE", "WORDS", "centre_share", "chance_share", "overlaps", "plain_question", "refuse", "too_central"]
 
 WORDS = (3, 80)
 """How many words a question may have."""
@@ -29,7 +29,7 @@ WORDS = (3, 80)
 CENTRE = (0.25, 0.25, 0.75, 0.75)
 """The centre box, in fractions of the picture: half as wide and half as high as the picture, in its middle."""
 
-_SHIFTS = 16
+_SHIFTS = 64
 
 
 def refuse(record: Mapping[str, Any]) -> str | None:
@@ -164,7 +164,7 @@ def centre_share(boxes: npt.NDArray[np.float64]) -> float:
 def chance_share(boxes: npt.NDArray[np.float64], *, seed: int = 0) -> float:
     """Return the share of boxes that chance answers: with the box of another row, as boxes are shuffled among pictures.
 
-    The mean over 16 shuffles without fixed rows, of boxes in fractions of their pictures, shape (n, 4).
+    The mean over 64 shuffles without fixed rows, of boxes in fractions of their pictures, shape (n, 4).
     """
     if len(boxes) < 2:
         return 0.0
@@ -176,15 +176,19 @@ def chance_share(boxes: npt.NDArray[np.float64], *, seed: int = 0) -> float:
     return float(np.mean([overlaps(mixed, np.roll(mixed, shift, axis=0)).mean() for shift in shifts]))
 
 
-def too_central(boxes: npt.NDArray[np.float64] | Sequence[Sequence[float]], *, seed: int = 0) -> str | None:
+def too_central(
+    boxes: npt.NDArray[np.float64] | Sequence[Sequence[float]], *, seed: int = 0, errors: float = 2.0
+) -> str | None:
     """Return why a set can be answered by the centre box more often than by chance, or None.
-
-    More often: beyond chance by more than two standard errors of a share in so many rows.
 
     Parameters
     ----------
     boxes : float array, shape (n, 4)
         Of the rows whose target is present, in fractions of their pictures.
+    seed : int
+        Of the shuffles.
+    errors : float
+        How many standard errors of a share in so many rows beyond chance still are chance.
 
     Examples
     --------
@@ -193,6 +197,6 @@ def too_central(boxes: npt.NDArray[np.float64] | Sequence[Sequence[float]], *, s
     """
     table = np.asarray(boxes, np.float64).reshape(-1, 4)
     share, chance = centre_share(table), chance_share(table, seed=seed)
-    if not len(table) or share <= chance + 2 * np.sqrt(chance * (1 - chance) / len(table)):
+    if not len(table) or share <= chance + errors * np.sqrt(chance * (1 - chance) / len(table)):
         return None
     return f"the centre box answers {100 * share:.1f} % of the rows, chance {100 * chance:.1f} %"

@@ -149,7 +149,10 @@ def _question(request: Mapping[str, Any], rng: random.Random) -> tuple[str, str,
         fitting = [each for each in fitting if not each.closed] or fitting
     frame = rng.choice(fitting)
     shown = {"x": f"{slots['x']}, {slots['y']}"} if joined else slots
-    pictures = {"picture": rng.choice(PICTURE_WORDS[request["modality"]]), "mine": rng.choice(MINE[request["modality"]])}
+    pictures = {
+        "picture": rng.choice(PICTURE_WORDS[request["modality"]]),
+        "mine": rng.choice(MINE[request["modality"]]),
+    }
     question = fill(frame.text, **shown, **pictures)
     if request["side"]:
         one = rng.choice(sentences.said["side"]["held_out" if request["held_out"] else "train"])
@@ -168,7 +171,13 @@ def _short(record: Mapping[str, Any], rng: random.Random) -> str:
     starts = {"name": named(target), "size": words["size"], "shape": words["shape"], "bare": target.name}
     started = {f"{part}_start": text[0].upper() + text[1:] for part, text in starts.items()}
     phrase = phrase_beside(target, record["modality"], rng)
-    return fill(sentence, bare=target.name, phrase=phrase, **started, **{key: words[key] for key in ("place", "size", "shape", "bright")})
+    return fill(
+        sentence,
+        bare=target.name,
+        phrase=phrase,
+        **started,
+        **{key: words[key] for key in ("place", "size", "shape", "bright")},
+    )
 
 
 def _long(record: Mapping[str, Any], rng: random.Random) -> str:

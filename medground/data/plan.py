@@ -60,7 +60,7 @@ class Quota:
             raise ConfigError(f"rows {self.rows} isn't a number of rows; give 1 or more")
         if not (0 < self.cap <= 1 and 0 <= self.absent < 0.5 and self.most >= 1):
             raise ConfigError(
-                f"cap {self.cap}, absent {self.absent} and most {self.most} can't be met; cap lies above 0 and up to 1, "
+                f"cap {self.cap}, absent {self.absent} and most {self.most} can't be met; cap lies above 0, up to 1, "
                 "absent from 0 to below 0.5, most from 1"
             )
 
@@ -97,6 +97,8 @@ class Missing:
         As questions about the entity have it where it is present.
     home : str or None
         Where it would be found, in words; None for cells.
+    turn : int
+        Which one of the split's it is: styles take turns, so that none is asked in vain more often than others.
     """
 
     host: str
@@ -104,6 +106,7 @@ class Missing:
     looks_in: str
     side: str | None
     home: str | None
+    turn: int
 
 
 @dataclass(slots=True)
@@ -188,13 +191,14 @@ def make_plan(briefs: Sequence[Brief], parts: int, quota: Quota, seed: int) -> P
             "targets left out": sum(not counts[each.id] for each in splits[split]),
             "present": sum(counts.values()),
             "absent": sum(pairs.values()),
-            "absent pairs": {f"{name} on {source} {modality}": number for (name, (source, modality)), number in
-                             sorted(pairs.items())},
+            "absent pairs": {
+                f"{name} on {source} {modality}": number for (name, (source, modality)), number in sorted(pairs.items())
+            },
         }
     return plan
 
 
-# -- what is there ------------------------------------------------------------------------------------------------------
+# -- what is there ----------------------------------------------------------------------------------------------------
 
 
 def _present(
@@ -232,7 +236,7 @@ def _present(
             for index, name in enumerate(chosen[category]):
                 counts[name] = every + (index < more)
         listed = [boxes[name] for name in sorted(counts) for _ in range(counts[name])]
-        if not quota.centred or kept < 0.02 or too_central(listed, seed=seed) is None:
+        if not quota.centred or kept < 0.02 or too_central(listed, seed=seed, errors=1.0) is None:
             return counts
         kept *= 0.9
 
@@ -259,7 +263,7 @@ def _level(sizes: Mapping[str, int], most: Mapping[str, int], rows: int) -> dict
     return {category: max(number, 1) for category, number in found.items()}  # every category is there
 
 
-# -- what isn't there ---------------------------------------------------------------------------------------------------
+# -- what isn't there -------------------------------------------------------------------------------------------------
 
 _Collection = tuple[str, str]
 
@@ -303,6 +307,7 @@ def _absent(
     for (name, _), number in pairs.items():
         sums[name] += number
     turns: Counter[str] = Counter()
+    place_in_split = 0
     for found in asked.values():
         found.sort(key=lambda each: (each.category, each.id))
     for collection in sorted(pictures):
@@ -318,6 +323,7 @@ def _absent(
                 turns[name] += 1
                 host = hosts[place % len(hosts)]
                 place += 1
+                place_in_split += 1
                 plan.missing[host.part].append(
                     Missing(
                         host.id,
@@ -325,6 +331,7 @@ def _absent(
                         _looks_in(example, collection[1]),
                         example.side,
                         home_words(name),
+                        place_in_split,
                     )
                 )
     return +pairs
@@ -346,7 +353,8 @@ def share_out(
 
     First as fractions, by iterative proportional fitting of a table in which allowed pairs that aren't preferred weigh
     little: the most even table with those margins. Where no table has both, a weighted geometric mean of the two that
-    have one each, near that of the entities: a question's words mustn't tell absence. Then as whole numbers, always to the collection and the entity that lack most of their sums in the table.
+    have one each, near that of the entities: a question's words mustn't tell absence. Then as whole numbers, always to
+    the collection and the entity that lack most of their sums in the table.
 
     Parameters
     ----------

@@ -24,7 +24,8 @@ _SLOTS = {
     "evidence": {"place", "size", "shape", "bright", "relation", "other"},
     "settled": set[str](),
     "absent": {"picture", "seen", "name", "home", "home_start"},
-    "short": {"place", "size", "shape", "bright", "bare", "phrase"} | {f"{part}_start" for part in ("name", "size", "shape", "bare")},
+    "short": {"place", "size", "shape", "bright", "bare", "phrase"}
+    | {f"{part}_start" for part in ("name", "size", "shape", "bare")},
     "long": {"picture", "name", "phrase", "wide", "high", "percent"},
 }
 
@@ -80,7 +81,7 @@ def _slots(text: str) -> set[str]:
 
 
 def read_sentences(text: str, source: str = "sentences.toml") -> Sentences:
-    """Read and check sentences.
+    r"""Read and check sentences.
 
     Raises
     ------
@@ -89,7 +90,7 @@ def read_sentences(text: str, source: str = "sentences.toml") -> Sentences:
 
     Examples
     --------
-    >>> read_sentences('[train.anyone]\\nt1 = "Where is {z}?"')
+    >>> read_sentences('[train.anyone]\nt1 = "Where is {z}?"')
     Traceback (most recent call last):
         ...
     medground.errors.ConfigError: sentences.toml: train.anyone.t1: unknown slot {z}; a question has x, y, picture, mine

@@ -32,7 +32,12 @@ _AROUND = ("its surroundings", "its surroundings", "its background", "what surro
 _LEVELS = {
     "brighter than": ("brighter than", "brighter than", "lighter than", "paler than"),
     "darker than": ("darker than", "darker than", "dimmer than", "less bright than"),
-    "about as bright as": ("about as bright as", "nearly as bright as", "roughly as bright as", "similar in brightness to"),
+    "about as bright as": (
+        "about as bright as",
+        "nearly as bright as",
+        "roughly as bright as",
+        "similar in brightness to",
+    ),
 }
 _ROWS = {"upper": ("upper", "upper", "top"), "lower": ("lower", "lower", "bottom")}
 _FIELDS = ("", "", " part")
@@ -168,9 +173,7 @@ def present_trace(request: Mapping[str, Any], phrase: str, rng: random.Random) -
         middle = [seen]
         kind = request["attributes"]["edge"]
         extras = [beside(request, rng), rng.choice(said["evidence"][kind]) if kind != "plain" else ""]
-        for extra in extras:
-            if extra and rng.random() < 0.5:
-                middle.append(extra)
+        middle += [extra for extra in extras if extra and rng.random() < 0.5]
         sentences = start + middle
         if rng.random() < 0.6:
             sentences.append(rng.choice(said["settled"]["any"]))
