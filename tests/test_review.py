@@ -149,6 +149,15 @@ def test_a_file_cut_anywhere_holds_the_decisions_before_the_cut(made: list[Decis
         assert torn.read_bytes() == clean.read_bytes() + extra.line()
 
 
+def test_a_line_that_an_editor_left_without_its_end_counts_and_is_ended(tmp_path: Path):
+    path = tmp_path / "review.jsonl"
+    path.write_bytes(decision().line().rstrip(b"\n"))
+    assert read_decisions(path)["a"].decision == "accept"
+    with DecisionLog(path) as log:
+        log.append(decision("reject", "b"))
+    assert {name: one.decision for name, one in read_decisions(path).items()} == {"a": "accept", "b": "reject"}
+
+
 # --------------------------------------------------------------------------------------------------- the log
 
 

@@ -16,11 +16,13 @@ import numpy as np
 import pytest
 from drawn import BRIGHT, DARK
 from fastapi.testclient import TestClient
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from made_build import question_record, small_build, write_build
 from PIL import Image
 
 from medground.data.review import read_decisions, serve
-from medground.data.review.app import create_app
+from medground.data.review.app import _marks, create_app
 from medground.data.review.decisions import DecisionLog
 from medground.data.review.records import Records
 from medground.data.stages import read_parts
@@ -100,6 +102,33 @@ def test_cuts_are_right_behind_characters_that_javascript_counts_twice(client: T
     assert [(piece["text"], piece.get("holds")) for piece in pieces] == [
         *(("🩻🫀 So: it is a ", None), ("tiny", False), (" region.", None))
     ]
+
+
+WORDS = (
+    *("it", "is", "a", "small", "round", "tiny", "large", "region", "lesion", "in the", "upper left", "of the image"),
+    *(
+        ".",
+        ":",
+        ",",
+        "and",
+        "darker",
+        "brighter",
+        "than its surroundings",
+        "one",
+        "two parts",
+        "there are",
+        "size",
+        "🩻\n",
+    ),
+)
+
+
+@given(words=st.lists(st.sampled_from(WORDS), max_size=30))
+@settings(max_examples=300)
+def test_the_pieces_are_the_reasoning(words: list[str]):
+    reasoning = " ".join(words)
+    marks = _marks(reasoning, {"facts": {"size": "small"}})
+    assert "".join(piece["text"] for piece in marks["pieces"]) == reasoning
 
 
 def test_facts_that_are_not_known_are_neither_true_nor_false(client: TestClient):
@@ -388,7 +417,7 @@ def test_a_body_is_bounded(client: TestClient):
         assert client.post("/api/records/0/decision", content=b"{}", headers=lying).status_code == 413
 
 
-@pytest.mark.parametrize("path", ["/", "/page.css", "/page.js", "/api/build", "/api/records/0/image", "/nothing"])
+@pytest.mark.parametrize("path", ["/", "/page.css", "/picture.js", "/api/build", "/api/records/0/image", "/nothing"])
 def test_every_answer_is_closed_to_other_sites(client: TestClient, path: str):
     headers = client.get(path).headers
     assert "default-src 'none'" in headers["content-security-policy"]
@@ -437,6 +466,9 @@ def test_the_server_says_where_it_is_and_logs_nothing(out: Path, host: str):
             assert client.get("/api/records/0/image").status_code == (401 if token else 200)
             question = client.get("/api/records/0", headers=headers).json()["question"]
             assert client.get("/api/records/77?q=secret", headers=headers).status_code == 404
+            leak = {**TEXTS, "question": "Where is the colon polyp?"}
+            said = client.post("/api/records/0/check", json=leak, headers=headers).json()["refused"]
+            assert said.startswith("the question names its target")  # the gates are the default
         with socket.create_connection(("127.0.0.1", port)) as raw:  # no HTTP at all
             raw.sendall(b"Doe^Jane secret\r\n\r\n")
             raw.recv(1000)

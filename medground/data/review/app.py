@@ -32,7 +32,7 @@ Check = Callable[[Mapping[str, Any]], str | None]
 PAGE = {
     "/": ("page.html", "text/html"),
     "/page.css": ("page.css", "text/css"),
-    "/page.js": ("page.js", "text/javascript"),
+    **{f"/{name}": (name, "text/javascript") for name in ("page.js", "picture.js", "requests.js", "text.js")},
 }
 SESSION = "/api/session"
 DECIDED = ("accept", "edit", "reject")
@@ -236,9 +236,9 @@ def _edited(
 
 
 def _marks(reasoning: str, own: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the claims of a reasoning, and the reasoning cut at them; a claim that overlaps another is only listed."""
+    """Return the claims of a reasoning, and the reasoning cut at them; claims never overlap."""
     facts = Facts.read(own.get("facts") or {})
-    found = sorted(claims(reasoning), key=lambda claim: (claim.start, claim.end))
+    found = sorted(claims(reasoning), key=lambda claim: claim.start)
     marks: list[dict[str, Any]] = []
     pieces: list[dict[str, Any]] = []
     end = 0
@@ -246,9 +246,8 @@ def _marks(reasoning: str, own: Mapping[str, Any]) -> dict[str, Any]:
         said = reasoning[claim.start : claim.end]
         mark = {"facet": claim.facet, "value": claim.value, "text": said, "holds": holds(claim, facts)}
         marks.append(mark)
-        if claim.start >= end:
-            pieces += [{"text": reasoning[end : claim.start]}, mark]
-            end = claim.end
+        pieces += [{"text": reasoning[end : claim.start]}, mark]
+        end = claim.end
     return {"claims": marks, "pieces": [*pieces, {"text": reasoning[end:]}]}
 
 

@@ -1,9 +1,10 @@
-// Review of question records: one at a time, decided by a key. Texts of the data only ever become text nodes.
+// Review of question records: one at a time, decided by a key.
 
-const $ = (id) => document.getElementById(id);
+import { forget, isZoomed, layersOf, showPicture, toggle, zoom } from "./picture.js";
+import { get, Refused } from "./requests.js";
+import { $, element, listClaims, listFacts, marked } from "./text.js";
+
 const FILTERS = ["split", "modality", "category", "style", "absent"];
-const OVERLAYS = { mask: true, box: true, points: true };
-const MASK = "#00e5ff";
 const STATUS = {
   undecided: "undecided",
   accept: "accepted",
@@ -21,38 +22,9 @@ let view = null;
 let loading = 0; // counts loads, so that a late answer to an earlier one is dropped
 let filtering = 0; // the same for filters
 let busy = false;
-let zoomed = false;
-let drawn = null; // the mask of the picture that is shown
 let discard = false; // Esc was pressed once in an edit with changes
 let checking = 0;
 const visit = []; // records decided about since the page was opened, the latest last
-const pictures = new Map(); // record number -> promise of object URLs, a few
-
-class Refused extends Error {
-  constructor(status, detail) {
-    super(detail);
-    this.status = status;
-  }
-}
-
-async function ask(path, body) {
-  const options = body === undefined ? {} : {
-    method: "POST",
-    headers: { "content-type": "application/json" },
-    body: JSON.stringify(body),
-  };
-  let answer;
-  try {
-    answer = await fetch(path, options);
-  } catch {
-    throw new Refused(0, "The server doesn't answer. What you decided before is kept.");
-  }
-  if (answer.ok) return answer;
-  const said = await answer.json().catch(() => ({}));
-  throw new Refused(answer.status, said.detail || `The server answered ${answer.status}.`);
-}
-
-const get = async (path, body) => (await ask(path, body)).json();
 
 function alertOf(error) {
   if (!(error instanceof Refused)) throw error;
@@ -67,13 +39,6 @@ function complain(text) {
 
 function say(text) {
   $("said").textContent = text;
-}
-
-function element(name, text, className) {
-  const made = document.createElement(name);
-  if (text !== undefined) made.textContent = text;
-  if (className) made.className = className;
-  return made;
 }
 
 // ------------------------------------------------------------------ records
@@ -151,13 +116,14 @@ async function go(position) {
   $("main").inert = false;
   showText();
   if (layers.status === "fulfilled") {
-    await showPicture(layers.value);
+    await showPicture(view.record, layers.value, () => number === loading);
   } else {
-    pictures.delete(index);
+    forget(index);
     $("layers").hidden = true;
     alertOf(layers.reason);
   }
-  if (number === loading && at + 1 < queue.length) layersOf(queue[at + 1]).catch(() => pictures.delete(queue[at + 1]));
+  const next = queue[at + 1];
+  if (number === loading && next !== undefined) layersOf(next).catch(() => forget(next));
 }
 
 function step(by) {
@@ -199,172 +165,11 @@ function showText() {
   $("question").textContent = view.question;
   marked($("reasoning"), view.pieces);
   listClaims(view.claims);
-  listFacts();
+  listFacts(view);
   buttons();
   const drawn = record.absent ? "the target is absent" : `its target is ${record.category}`;
   $("image").alt = `Picture of ${view.id}; ${drawn}`;
   say(`Record ${at + 1} of ${queue.length}, ${$("status").textContent}. ${view.question}`);
-}
-
-const verdict = (holds) => (holds === null ? "not known" : holds ? "true" : "false");
-const sign = (holds) => (holds === null ? "?" : holds ? "✓" : "✗");
-
-function marked(into, pieces) {
-  into.replaceChildren(...pieces.map((piece) => {
-    if (!piece.facet) return document.createTextNode(piece.text);
-    const mark = element("mark", piece.text, String(piece.holds));
-    mark.title = `${piece.facet}: ${piece.value} – ${verdict(piece.holds)}`;
-    mark.append(element("span", ` (${verdict(piece.holds)})`, "unseen"));
-    return mark;
-  }));
-}
-
-function listClaims(claims) {
-  const items = claims.map((claim) => {
-    const item = element("li", `${sign(claim.holds)} ${claim.facet}: ${claim.value}`, String(claim.holds));
-    item.append(element("span", `, ${verdict(claim.holds)}`, "unseen"));
-    return item;
-  });
-  $("claims").replaceChildren(...(items.length ? items : [element("li", "The reasoning claims nothing that can be checked.", "none")]));
-}
-
-function listFacts() {
-  const rows = [];
-  const add = (name, value) => {
-    const text = typeof value === "object" ? JSON.stringify(value) : String(value);
-    rows.push(element("dt", name.replaceAll("_", " ")), element("dd", text));
-  };
-  const { record, original, decision } = view;
-  if (view.status === "edit") {
-    add("asked before", original.question);
-    add("reasoned before", original.reasoning);
-  }
-  if (decision) add("decided", [decision.decision, decision.reviewer && `by ${decision.reviewer}`, decision.time].filter(Boolean).join(", "));
-  for (const [name, value] of Object.entries(record)) {
-    if (name === "facts") for (const [facet, words] of Object.entries(value)) add(facet, words.join(", "));
-    else if (name === "attributes" || name === "origin") for (const [key, inner] of Object.entries(value)) add(key, inner);
-    else if (name === "share") add(name, `${(100 * value).toFixed(2)} % of the picture`);
-    else if (!["category", "absent", "width", "height", "points", "parts"].includes(name)) add(name, value);
-  }
-  add("picture", `${record.width} × ${record.height}`);
-  $("facts").replaceChildren(...rows);
-}
-
-// ------------------------------------------------------------------ picture
-
-function layersOf(index) {
-  if (!pictures.has(index)) {
-    const fetched = (async () => {
-      const blob = async (name) => (await ask(`api/records/${index}/${name}`)).blob();
-      const [image, mask] = await Promise.all([blob("image"), blob("mask")]);
-      return { image: URL.createObjectURL(image), mask: mask.size ? await createImageBitmap(mask) : null };
-    })();
-    fetched.catch(() => {});
-    pictures.set(index, fetched);
-    for (const old of [...pictures.keys()].slice(0, -6)) {
-      pictures.get(old).then((layers) => URL.revokeObjectURL(layers.image), () => {});
-      pictures.delete(old);
-    }
-  }
-  return pictures.get(index);
-}
-
-async function showPicture(layers) {
-  const number = loading;
-  const { width, height } = view.record;
-  $("layers").hidden = false;
-  $("layers").style.setProperty("--ratio", width / height);
-  $("image").src = layers.image;
-  await $("image").decode().catch(() => {});
-  if (number !== loading) return;
-  drawn = layers.mask;
-  drawShapes(width, height);
-  overlays();
-  zoom(false);
-  $("layers").classList.remove("loading");
-}
-
-// An outline shows where the mask ends without hiding what it covers; the fill is faint.
-function drawMask(factor) {
-  const { width, height } = view.record;
-  const canvas = $("mask");
-  canvas.width = width;
-  canvas.height = height;
-  if (!drawn) return;
-  const tinted = new OffscreenCanvas(width, height);
-  const tint = tinted.getContext("2d");
-  tint.drawImage(drawn, 0, 0);
-  tint.globalCompositeOperation = "source-in";
-  tint.fillStyle = MASK;
-  tint.fillRect(0, 0, width, height);
-  const context = canvas.getContext("2d");
-  const shown = factor * Math.max($("layers").clientWidth, 1);
-  const reach = Math.max(1, Math.round((1.5 * width) / shown)); // pixels of the picture
-  for (let turn = 0; turn < 16; turn += 1) {
-    const angle = (turn * Math.PI) / 8;
-    context.drawImage(tinted, Math.round(reach * Math.cos(angle)), Math.round(reach * Math.sin(angle)));
-  }
-  context.globalCompositeOperation = "destination-out";
-  context.drawImage(drawn, 0, 0);
-  context.globalCompositeOperation = "source-over";
-  context.globalAlpha = 0.18;
-  context.drawImage(tinted, 0, 0);
-  context.globalAlpha = 1;
-}
-
-function drawShapes(width, height) {
-  const svg = $("shapes");
-  svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
-  svg.setAttribute("preserveAspectRatio", "none");
-  const shape = (name, className, attributes) => {
-    const made = document.createElementNS("http://www.w3.org/2000/svg", name);
-    made.setAttribute("class", className);
-    for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-    return made;
-  };
-  const shapes = [];
-  const { bbox, points = [] } = view.record;
-  if (bbox) {
-    const [x, y, right, bottom] = bbox;
-    const place = { x, y, width: right - x, height: bottom - y };
-    shapes.push(shape("rect", "box-part under", place), shape("rect", "box-part box", place));
-  }
-  for (const [x, y] of points) {
-    // A line of no length with round ends is a dot whose size no zoom changes.
-    for (const part of ["point-under", "point"]) shapes.push(shape("path", `point-part ${part}`, { d: `M${x} ${y}h0` }));
-  }
-  svg.replaceChildren(...shapes);
-}
-
-function overlays() {
-  for (const [name, on] of Object.entries(OVERLAYS)) $(`show-${name}`).setAttribute("aria-pressed", on);
-  $("mask").style.visibility = OVERLAYS.mask ? "" : "hidden";
-  for (const part of $("shapes").querySelectorAll(".box-part")) part.style.visibility = OVERLAYS.box ? "" : "hidden";
-  for (const part of $("shapes").querySelectorAll(".point-part")) part.style.visibility = OVERLAYS.points ? "" : "hidden";
-}
-
-function toggle(name) {
-  OVERLAYS[name] = !OVERLAYS[name];
-  overlays();
-  say(`${name} ${OVERLAYS[name] ? "shown" : "hidden"}`);
-}
-
-function zoom(on) {
-  if (view === null) return;
-  zoomed = on;
-  $("zoom").setAttribute("aria-pressed", zoomed);
-  const layers = $("layers");
-  const { width, height, bbox = [0, 0, width, height] } = view.record;
-  const [x1, y1, x2, y2] = bbox;
-  const near = Math.min(Math.max(0.5 * Math.min(width / (x2 - x1), height / (y2 - y1)), 1.5), 8);
-  const factor = zoomed ? near : 1;
-  const shift = (centre, side) => Math.min(Math.max(side / 2 - centre * factor, side - side * factor), 0);
-  const [across, down] = [layers.clientWidth, layers.clientHeight];
-  const left = shift((((x1 + x2) / 2) * across) / width, across);
-  const top = shift((((y1 + y2) / 2) * down) / height, down);
-  layers.style.transform = `translate(${left}px, ${top}px) scale(${factor})`;
-  layers.style.setProperty("--zoom", factor);
-  drawMask(factor);
 }
 
 // ------------------------------------------------------------------ decisions
@@ -526,10 +331,10 @@ const KEYS = {
   ArrowRight: () => step(1),
   k: () => step(-1),
   ArrowLeft: () => step(-1),
-  m: () => toggle("mask"),
-  b: () => toggle("box"),
-  p: () => toggle("points"),
-  z: () => zoom(!zoomed),
+  m: () => say(`mask ${toggle("mask")}`),
+  b: () => say(`box ${toggle("box")}`),
+  p: () => say(`points ${toggle("points")}`),
+  z: () => zoom(!isZoomed()),
   "?": () => $("help").showModal(),
 };
 
@@ -584,7 +389,7 @@ $("filters").addEventListener("change", () => filter().catch(alertOf));
 $("reviewer").addEventListener("change", () => localStorage.setItem("reviewer", $("reviewer").value.trim()));
 $("keys").checked = localStorage.getItem("keys") !== "off";
 $("keys").addEventListener("change", () => localStorage.setItem("keys", $("keys").checked ? "on" : "off"));
-window.addEventListener("resize", () => zoom(zoomed));
+window.addEventListener("resize", () => zoom());
 
 const given = /^#token=(.+)$/.exec(location.hash);
 if (given) history.replaceState(null, "", location.pathname); // the token stays out of the address bar and of bookmarks

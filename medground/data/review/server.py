@@ -48,7 +48,7 @@ def serve(
     reviewer : str
         What the page calls its user at first.
     check : callable, optional
-        Tells why an edited record can't be in the set, or None; `medground.data.gates.refuse` is meant for it.
+        Tells why an edited record can't be in the set, or None; `medground.data.gates.refuse` by default.
     ready : callable, optional
         Is given the page's address, with the token in its fragment, which browsers don't send.
 
@@ -71,6 +71,8 @@ def serve(
         )
     if token is None and not is_loopback(host):
         token = secrets.token_urlsafe(24)
+    if check is None:
+        from medground.data.gates import refuse as check
     records = Records(out)
     with DecisionLog(Path(out) / "review.jsonl") as log, _listen(host, port) as listener:
         app = create_app(
