@@ -10,7 +10,7 @@ from made_rows import made_rows, save_rows
 from PIL import Image
 
 from medground.data.schema import Picture, Row
-from medground.data.show import MAX_ROWS, as_text, pick_rows, picture_of, sheet, show
+from medground.data.show import MAX_ROWS, _caption, as_text, pick_rows, picture_of, sheet, show
 from medground.drawing import BOX, MASK, POINT
 from medground.errors import ConfigError, TruthError
 
@@ -43,6 +43,10 @@ def test_the_first_rows_come_without_a_seed(root, rows):
 
 def test_a_seed_draws_the_same_rows_and_each_as_often(rows):
     assert ids(pick_rows(rows, number=4, seed=3)) == ids(pick_rows(iter(rows), number=4, seed=3))
+    order = [row.id for row in rows]
+    for seed in range(20):
+        drawn = ids(pick_rows(rows, number=4, seed=seed))
+        assert sorted(drawn, key=order.index) == drawn
     drawn = Counter(name for seed in range(600) for name in ids(pick_rows(rows, number=4, seed=seed)))
     assert sum(drawn.values()) == 2400
     assert all(140 < drawn[row.id] < 230 for row in rows)  # 185 are expected
@@ -122,6 +126,14 @@ def test_a_sheet_has_room_for_every_word(root, rows):
     assert written.max() > few.height - 300  # the last lines are there, not cut off
 
 
+def test_a_caption_says_all_there_is_to_know(rows):
+    told = _caption(rows[0], ["mask: lost"]).splitlines()
+    assert told[0] == "drawn/a/colon-polyp (train, endoscopy, colon polyp, function)"
+    assert told[1:] == [rows[0].question, rows[0].reasoning, "NOT DRAWN: mask: lost"]
+    silent = changed(rows[-1], reasoning="", question="Where is\n it?")
+    assert _caption(silent, ()).splitlines()[1:] == ["Where is it?", "(no reasoning)", "ABSENT"]
+
+
 def test_a_long_id_stays_under_its_own_picture(root, rows):
     long = changed(rows[0], id="a" * 60)
     beside = sheet([(long, root), (rows[0], root)], columns=2, width=200)
@@ -156,6 +168,7 @@ def test_a_row_as_text(rows):
         "train, endoscopy, neoplasm, colon polyp, function",
     ):
         assert part in text
+    assert '"facts"' not in text
     assert '"absent": true' in as_text(rows[-1])
     assert "facts" not in as_text(rows[-1])
     assert len(as_text(changed(rows[0], reasoning="one\n\ntwo")).splitlines()) == len(text.splitlines())

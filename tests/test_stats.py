@@ -81,6 +81,16 @@ def test_what_rows_are_about_is_counted(told):
     assert told["licences"] == {"CC0-1.0": {"rows": 13, "pictures": 9}}
 
 
+def test_what_is_most_comes_first():
+    rows = [row(id=str(at), modality="AB"[at > 0], category="ab"[at > 0], source="xy"[at > 0]) for at in range(3)]
+    found = statistics(rows).to_dict()
+    assert [list(found[name]) for name in ("modalities", "categories", "sources")] == [
+        ["B", "A"],
+        ["b", "a"],
+        ["y", "x"],
+    ]
+
+
 def test_lengths_are_of_words():
     texts = ["one two three", "one", "one two", "one two three four five"]
     rows = [row(id=str(at), question=text, reasoning=text * (at > 1)) for at, text in enumerate(texts)]
@@ -133,12 +143,14 @@ def test_variety_is_that_of_a_sample_which_order_does_not_change():
         "distinct 2-grams": 0.25,
         "distinct 3-grams": 0.25,
     }
-    rows = [row(id=str(at), question=f"Where is number {at}, the one of {at % 7}?") for at in range(300)]
+    rows = [row(id=str(at), question=f"Where is {'it ' * (at % 17)}{at * at % 23}?") for at in range(300)]
     mixed = random.Random(0).sample(rows, len(rows))
     one, two = (statistics(each, sample=50).to_dict()["distinct"]["question"] for each in (rows, mixed))
     assert one == two
     assert one["texts"] == 50
-    assert one["distinct"] == 1
+    first = statistics(rows[:50]).to_dict()["distinct"]["question"]
+    last = statistics(rows[-50:]).to_dict()["distinct"]["question"]
+    assert one not in (first, last)
     assert one["distinct 1-grams"] > statistics(rows).to_dict()["distinct"]["question"]["distinct 1-grams"]
 
 
@@ -151,7 +163,7 @@ def test_files_and_rows_give_the_same(root, rows, told):
 
 def test_rows_without_splits_and_names_are_counted_as_such():
     found = statistics([row()]).to_dict()
-    assert found["size"]["none"]["rows"] == 1
+    assert (found["size"]["none"]["rows"], found["size"]["none"]["patients"]) == (1, 0)
     assert found["modalities"] == {"unknown": {"unknown": 1}}
     assert found["sources"] == {"unknown": {"rows": 1, "pictures": 1, "licences": ["unknown"]}}
 

@@ -175,10 +175,7 @@ def sheet(rows: Sequence[tuple[Row, Path]], *, columns: int = 4, width: int = 42
         except TruthError as error:
             raise TruthError(f"row {row.id}: image: {error}") from error
         picture.thumbnail((width, width), Resampling.LANCZOS)  # 200 mammograms at their own size fill a memory
-        origin = ", ".join(filter(None, (row.split, row.modality, row.category, row.style)))
-        lines = [f"{row.id} ({origin})", row.question, row.reasoning or "(no reasoning)"]
-        lines += ["ABSENT"] * row.absent + [f"NOT DRAWN: {each}" for each in problems]
-        tiles.append((picture, "\n".join(" ".join(line.split()) for line in lines)))
+        tiles.append((picture, _caption(row, problems)))
     return contact_sheet(tiles, columns=columns, width=width, lines=_LINES)
 
 
@@ -193,6 +190,13 @@ def show(rows: Sequence[tuple[Row, Path]], out: str | Path, *, columns: int = 4,
     path = Path(out)
     write_bytes(path, png(sheet(rows, columns=columns, width=width)))
     return path
+
+
+def _caption(row: Row, problems: Sequence[str]) -> str:
+    origin = ", ".join(filter(None, (row.split, row.modality, row.category, row.style)))
+    lines = [f"{row.id} ({origin})" if origin else row.id, row.question, row.reasoning or "(no reasoning)"]
+    lines += ["ABSENT"] * row.absent + [f"NOT DRAWN: {each}" for each in problems]
+    return "\n".join(" ".join(line.split()) for line in lines)
 
 
 def _listed(words: Any) -> str:
