@@ -34,6 +34,7 @@ export function listClaims(claims) {
 export function listFacts(view) {
   const rows = [];
   const add = (name, value) => {
+    if (value === null || value.length === 0) return;
     const text = typeof value === "object" ? JSON.stringify(value) : String(value);
     rows.push(element("dt", name.replaceAll("_", " ")), element("dd", text));
   };
@@ -46,7 +47,7 @@ export function listFacts(view) {
   for (const [name, value] of Object.entries(record)) {
     if (name === "facts") for (const [facet, words] of Object.entries(value)) add(facet, words.join(", "));
     else if (name === "attributes" || name === "origin") for (const [key, inner] of Object.entries(value)) add(key, inner);
-    else if (name === "share") add(name, `${(100 * value).toFixed(2)} % of the picture`);
+    else if (name === "share") add(name, record.absent ? null : `${(100 * value).toFixed(2)} % of the picture`);
     else if (!["category", "absent", "width", "height", "points", "parts"].includes(name)) add(name, value);
   }
   add("picture", `${record.width} × ${record.height}`);
