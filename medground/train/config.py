@@ -1,0 +1,350 @@
+"""The one page that shapes a training: typed, read from TOML, saved with each run.
+
+Unknown keys are refused. Every field has a default but `name`, `kind`, `rate` and the training rows; the recipes in
+``recipes/`` say which of them matter for which model.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from medground.errors import ConfigError
+
+__all__ = ["DataConfig", "GrpoConfig", "LoraConfig", "SftConfig", "TrainConfig", "read_config"]
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(gt=0)]
+Rate = Annotated[float, Field(gt=0, le=1)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class DataConfig(_Part):
+    """What is trained on.
+
+    Parameters
+    ----------
+    train : str
+        A parquet file in U-MRG's layout, or a folder of them, of which the rows of split ``train`` (or of none) count.
+    val : str or None
+        The same for validation (split ``val`` or none); no checks are made where None.
+    root : str or None
+        The folder at which relative paths of pictures start; the parquet file's own where None.
+    mode : {"reason", "direct", "both"}
+        Ask for reasoning, for the answer alone, or each row for one of the two (a quarter of them ``direct``).
+    limit, val_limit : int or None
+        Use so many rows, drawn evenly by the seed; all of them where None.
+    augment : bool
+        Show each picture anew in each epoch (SFT alone): crops, turns, mirrors, brightness, with boxes, points and
+        claims measured again. Needs rows with masks; those without are shown as they are.
+    """
+
+    train: str
+    val: str | None = None
+    root: str | None = None
+    mode: Literal["reason", "direct", "both"] = "reason"
+    limit: Count | None = None
+    val_limit: Count | None = 96
+    augment: bool = False
+
+
+class LoraConfig(_Part):
+    """Low-rank adapters in place of all weights.
+
+    Parameters
+    ----------
+    rank : int
+    alpha : float
+        The adapter counts alpha / rank.
+    dropout : float
+    targets : str or tuple of str
+        Names of the layers that get one, or ``"all-linear"``: all linear layers of the language model.
+    merge : bool
+        Lay the adapter into the weights in ``OUT/model``. Where false, ``OUT/model`` holds the adapter alone, which
+        ``load_reasoner(MODEL, adapter=OUT/model)`` puts over the model that the run began from.
+    """
+
+    rank: Count = 64
+    alpha: Annotated[float, Field(gt=0)] = 128
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    targets: str | tuple[str, ...] = "all-linear"
+    merge: bool = True
+
+
+class SftConfig(_Part):
+    """What supervised training alone has.
+
+    Parameters
+    ----------
+    soft_coordinates : float
+        Width of the hump over neighbouring numbers that is the target of a coordinate, in thousandths of the picture
+        (`medground.train.sft.number_targets`); 0 is plain next-token loss. For models whose numbers 0 to 1000 are
+        single tokens.
+    text_weight : float
+        Weight of the words' loss against the coordinates', where `soft_coordinates` is above 0.
+    max_tokens : int
+        A row with more tokens, image included, is refused: a cut answer would teach cut answers.
+    """
+
+    soft_coordinates: NonNegative = 0.0
+    text_weight: NonNegative = 0.5
+    max_tokens: Count = 4096
+
+
+class GrpoConfig(_Part):
+    """What reinforcement learning alone has; names in parentheses are those of `trl.GRPOConfig`.
+
+    Parameters
+    ----------
+    recipe : str
+        A recipe of `medground.rewards`, or the dotted path of one.
+    weights : dict of str to float
+        Changes to the recipe's weights.
+    generations : int
+        Completions of one prompt, the group (num_generations).
+    beta : float
+        Weight of the KL divergence to the model at the start, low-variance estimator; 0 needs no second model.
+    temperature, top_p
+        How completions are drawn.
+    max_completion : int
+        Tokens of a completion; what is cut off there can't be read and earns 0.
+    epsilon, epsilon_high
+        How far a token's probability ratio counts, below and above 1; `epsilon` both ways where `epsilon_high` is None.
+    loss_type : str
+        ``grpo``, ``dr_grpo``, ``dapo``, ``bnpo``, ...: how tokens and sequences are averaged.
+    scale_rewards : {"group", "batch", "none"}
+        By whose standard deviation advantages are divided.
+    iterations : int
+        Updates made from the same completions (num_iterations).
+    steps_per_generation : int or None
+        Forward passes served by one round of generation; `accumulation` where None.
+    mask_truncated : bool
+        Leave completions that were cut off out of the loss.
+    vllm : {"off", "colocate", "server"}
+        Who generates: the trained model itself, vLLM on the same GPU, or a vLLM server.
+    """
+
+    recipe: str = "medground"
+    weights: dict[str, float] = {}
+    generations: Annotated[int, Field(ge=2)] = 8
+    beta: NonNegative = 0.0
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    max_completion: Count = 2048
+    epsilon: Annotated[float, Field(gt=0)] = 0.2
+    epsilon_high: Annotated[float, Field(gt=0)] | None = None
+    loss_type: str = "dapo"
+    scale_rewards: Literal["group", "batch", "none"] = "group"
+    iterations: Count = 1
+    steps_per_generation: Count | None = None
+    mask_truncated: bool = False
+    vllm: Literal["off", "colocate", "server"] = "off"
+
+
+class TrainConfig(_Part):
+    """Everything that shapes a run.
+
+    Parameters
+    ----------
+    name : str
+        Written into the model's folder, and the run's folder where `out` is None.
+    kind : {"sft", "grpo"}
+    model : str
+        What the run starts from: ``"nano"``, a model folder or a hub id.
+    out : str or None
+        The run's folder; ``runs/NAME`` where None.
+    seed : int
+    template, coordinates : str or None
+        Prompt template and ruler of the answers; what the model's ``medground.json`` or its family says where None.
+    lora : LoraConfig or None
+        All weights learn where None.
+    freeze_vision : bool
+        Leave the vision tower as it is (what maps its output to the language model still learns).
+    gradient_checkpointing : bool
+        Compute activations again instead of keeping them: less memory, about a third more time.
+    bf16 : bool
+        Compute in bfloat16; weights that learn stay float32.
+    max_pixels : int or None
+        Pixel budget of the picture that the model is shown; `medground.reasoners` has the default.
+    steps, epochs
+        How long; `steps` counts where both are given.
+    batch : int
+        Sequences that go through the model at once, per device; rows for SFT, completions for GRPO.
+    accumulation : int
+        So many batches make one step.
+    rate : float
+        Peak learning rate.
+    vision_rate : float or None
+        The vision tower's own; `rate` where None.
+    schedule : str
+        A scheduler of transformers: ``cosine``, ``linear``, ``constant_with_warmup``, ``warmup_stable_decay``, ...
+    warmup : float
+        Steps until the rate has risen to its peak; below 1, a share of all steps.
+    decay : float
+        For ``warmup_stable_decay``: the last share of all steps, in which the rate falls to zero.
+    weight_decay, max_grad_norm : float
+    eval_every, save_every, log_every : int
+        Steps between checks on validation rows, checkpoints and lines of the log.
+    keep : int
+        How many checkpoints are kept.
+    workers : int
+        Processes that read and prepare rows; 0 is the training's own.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*$")]
+    kind: Literal["sft", "grpo"]
+    model: Annotated[str, Field(min_length=1)] = "nano"
+    out: str | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    template: str | None = None
+    coordinates: str | None = None
+    data: DataConfig
+    lora: LoraConfig | None = None
+    freeze_vision: bool = False
+    gradient_checkpointing: bool = False
+    bf16: bool = True
+    max_pixels: Count | None = None
+    steps: Count | None = None
+    epochs: Annotated[float, Field(gt=0)] = 1.0
+    batch: Count = 1
+    accumulation: Count = 1
+    rate: Rate
+    vision_rate: Rate | None = None
+    schedule: Literal[
+        "linear",
+        "cosine",
+        "cosine_with_min_lr",
+        "constant",
+        "constant_with_warmup",
+        "inverse_sqrt",
+        "polynomial",
+        "warmup_stable_decay",
+    ] = "cosine"
+    warmup: NonNegative = 0.03
+    decay: Share = 0.2
+    weight_decay: NonNegative = 0.0
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    eval_every: Count = 100
+    save_every: Count = 100
+    keep: Count = 2
+    log_every: Count = 10
+    workers: Annotated[int, Field(ge=0)] = 0
+    sft: SftConfig = SftConfig()
+    grpo: GrpoConfig = GrpoConfig()
+
+    @model_validator(mode="after")
+    def _belongs_together(self) -> TrainConfig:
+        other = "grpo" if self.kind == "sft" else "sft"
+        if other in self.model_fields_set:
+            raise ValueError(f"[{other}] has no say in a run of kind {self.kind!r}; remove it, or change kind")
+        if self.kind == "grpo" and self.data.augment:
+            raise ValueError("data.augment is for kind 'sft'; a group's reward needs one truth: set it to false")
+        if self.freeze_vision and self.vision_rate is not None:
+            raise ValueError("vision_rate has no say where freeze_vision is true; remove one of the two")
+        return self
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder."""
+        return Path(self.out) if self.out is not None else Path("runs") / self.name
+
+    def settings(self) -> dict[str, Any]:
+        """Return all settings as JSON values, less those of the other kind; `TrainConfig.model_validate` reads them."""
+        return self.model_dump(mode="json", exclude={"grpo" if self.kind == "sft" else "sft"})
+
+
+def read_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
+    r"""Read a recipe.
+
+    Parameters
+    ----------
+    path : path
+        TOML.
+    overrides : sequence of str
+        ``key=value`` or ``table.key=value``, the value as TOML has it; quotes around a text may be left out, and
+        ``none`` takes a value away.
+
+    Raises
+    ------
+    ConfigError
+        When the file or a value can't be used; names the file or the override, the field, and the nearest name that
+        is known.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = Path(folder) / "a.toml"
+    ...     _ = file.write_text('name = "a"\nkind = "sft"\nrate = 1e-4\n[data]\ntrain = "train.parquet"\n')
+    ...     read_config(file, ["data.limit=100", "model=runs/b/model"]).data.limit
+    100
+    """
+    path = Path(path)
+    try:
+        values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:  # ValueError: not UTF-8, or not TOML
+        reason = (isinstance(error, OSError) and error.strerror) or error
+        raise ConfigError(f"{path}: can't be read as TOML ({reason})") from error
+    said: set[str] = set()
+    for override in overrides:
+        said.add(_override(values, override))
+    try:
+        return TrainConfig.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        where = f"--set {field}" if any(f"{field}.".startswith(f"{key}.") for key in said) else f"{path}: {field}"
+        raise ConfigError(f"{where if field else path}: {_trouble(first)}") from error
+
+
+def _override(values: dict[str, Any], override: str) -> str:
+    """Lay one ``key=value`` over `values`; return the key."""
+    key, sign, text = override.partition("=")
+    key = key.strip()
+    parts = key.split(".")
+    if not sign or not all(parts):
+        raise ConfigError(f"--set {override}: write key=value, such as data.limit=100")
+    for part in parts[:-1]:
+        inner = values.setdefault(part, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"--set {key}: {part} is a value, not a table")
+        values = inner
+    text = text.strip()
+    if text.lower() == "none":
+        values[parts[-1]] = None
+        return key
+    try:
+        values[parts[-1]] = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        values[parts[-1]] = text
+    return key
+
+
+_PARTS: dict[str, type[BaseModel]] = {
+    "data": DataConfig,
+    "lora": LoraConfig,
+    "sft": SftConfig,
+    "grpo": GrpoConfig,
+}
+
+
+def _trouble(error: Any) -> str:
+    """Return what pydantic has against a field, with the nearest name where it isn't known."""
+    if error["type"] != "extra_forbidden":
+        return str(error["msg"]).removeprefix("Value error, ")
+    *tables, name = (str(part) for part in error["loc"])
+    part: type[BaseModel] = _PARTS[tables[0]] if tables else TrainConfig
+    known = list(part.model_fields)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    if near:
+        return f"isn't known; do you mean {'.'.join([*tables, near[0]])}?"
+    return f"isn't known; choose one of {', '.join(known)}"
