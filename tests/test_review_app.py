@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import numpy as np
 import pytest
 from drawn import BRIGHT, DARK
@@ -462,7 +462,7 @@ def test_the_server_says_where_it_is_and_logs_nothing(out: Path, host: str):
         port = int(url.rstrip("/").rpartition(":")[2])
         assert bool(token) == (host != "127.0.0.1")
         headers = {"authorization": f"Bearer {token}"} if token else {}
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
+        with httpx2.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
             assert client.get("/api/records/0/image").status_code == (401 if token else 200)
             question = client.get("/api/records/0", headers=headers).json()["question"]
             assert client.get("/api/records/77?q=secret", headers=headers).status_code == 404
