@@ -114,7 +114,8 @@ def good(body: dict[str, Any]) -> dict[str, str]:
     if seen:
         end = f"It lies {seen['place']}. It is {seen['size']} and {seen['shape']}. It is {seen['brightness']}."
     else:
-        end = f"The picture shows {told['shown'][0]}, and one would look in {told['found in']}. So it is absent here."
+        home = told.get("found in", "a micrograph")
+        end = f"The picture shows {told['shown'][0]}, and one would look in {home}. So it is absent here."
     return {"question": question, "reasoning": f"{start} {end}"}
 
 
@@ -209,7 +210,7 @@ def test_a_question_about_what_is_absent(server: Server, tmp_path: Path) -> None
 
 
 def test_it_keeps_the_protocol_and_travels_without_the_key(server: Server, tmp_path: Path) -> None:
-    words: Words = writer(server, tmp_path, fallback=Grammar())
+    words: Words = writer(server, tmp_path, fallback=Grammar(), temperature=0.3, seed=4, tries=2, max_new_tokens=700)
     packed = pickle.dumps(words)
     assert KEY.encode() not in packed
     again = pickle.loads(packed)  # noqa: S301 - our own
@@ -300,6 +301,12 @@ def test_json_is_found_in_what_models_write(server: Server, tmp_path: Path, wrap
     server.reply = lambda handler, body: handler.say(
         wrap.replace("{{}}", '{"a": 1}').replace("{}", json.dumps(good(body)))
     )
+    assert writer(server, tmp_path).describe(drawn_record()) == good(server.bodies[0])
+    assert len(server.bodies) == 1
+
+
+def test_the_last_object_counts(server: Server, tmp_path: Path) -> None:
+    server.reply = lambda handler, body: handler.say('{"short": "a", "long": "b"} No: ' + json.dumps(good(body)))
     assert writer(server, tmp_path).describe(drawn_record()) == good(server.bodies[0])
     assert len(server.bodies) == 1
 
@@ -626,6 +633,22 @@ def test_concurrency_is_bounded_and_order_kept(server: Server, tmp_path: Path) -
     pairs = [(wanted(record), rng(number)) for number, record in enumerate(records)]
     assert asked.ask_all(pairs) == [asked.ask(wanted(record), rng(number)) for number, record in enumerate(records)]
     assert asked.describe_all([]) == []
+
+
+def test_the_bound_holds_over_several_callers(server: Server, tmp_path: Path) -> None:
+    def reply(handler: Handler, body: dict[str, Any]) -> None:
+        time.sleep(0.1)
+        well(handler, body)
+
+    server.reply = reply
+    asked = writer(server, tmp_path, concurrency=2)
+    callers = [threading.Thread(target=asked.describe, args=(drawn_record(number),)) for number in range(5)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert len(server.bodies) == 5
+    assert server.most_under_way == 2
 
 
 def test_requests_are_spaced(server: Server, tmp_path: Path) -> None:
