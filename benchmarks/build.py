@@ -1,7 +1,7 @@
 """What a build costs: records a second of each stage with one and two workers, and the memory of a large one.
 
     python benchmarks/build.py [--masks MASKS] [--targets 4000] [--workers 1 2] [--memory 2000 20000] [--side 64]
-                               [--json]
+                               [--stages clean describe ask] [--json]
 
 Without --masks the pictures are drawn here, by a seed: 500 pictures of two ellipses each, of --side pixels, under as
 many names as are asked for (hard links), in the layout of open-masks, with categories that the taxonomy knows. Each
@@ -129,10 +129,10 @@ def run(stage: str, masks: Path, out: Path, workers: int) -> dict[str, float]:
     return found | {"MB": peak / 1e6}
 
 
-def build(masks: Path, out: Path, workers: int) -> list[dict[str, Any]]:
-    """Run all stages that are there."""
+def build(masks: Path, out: Path, workers: int, stages: Sequence[str]) -> list[dict[str, Any]]:
+    """Run stages one after another."""
     lines = []
-    for stage in STAGES:
+    for stage in stages:
         progress.print(f"{stage}, {workers} workers, {masks.name}")
         lines.append({"stage": stage, "workers": workers, **run(stage, masks, out, workers)})
     return lines
@@ -177,6 +177,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--memory", type=int, nargs="*", default=[2000, 20000], help="how many to draw for memory")
     parser.add_argument("--side", type=int, default=64, help="pixels of a drawn picture's side")
+    parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES), help="a first few of them")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
@@ -184,14 +185,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         masks = options.masks or draw(Path(scratch, "drawn"), options.targets, options.side)
         for workers in options.workers:
-            figures["rates"] += build(masks, Path(scratch, f"out{workers}"), workers)
+            figures["rates"] += build(masks, Path(scratch, f"out{workers}"), workers, options.stages)
         outs = [Path(scratch, f"out{workers}") for workers in options.workers]
         figures["same bytes"] = all(same_parts(outs[0], out) for out in outs[1:])
         for out in outs:
             shutil.rmtree(out)
         for targets in options.memory:
             large = draw(Path(scratch, f"drawn{targets}"), targets, options.side)
-            figures["memory"][targets] = build(large, Path(scratch, "large"), max(options.workers))
+            figures["memory"][targets] = build(large, Path(scratch, "large"), max(options.workers), options.stages)
             shutil.rmtree(large)
             shutil.rmtree(Path(scratch, "large"))
     if options.json:

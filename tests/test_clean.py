@@ -244,7 +244,7 @@ def test_one_mask_a_picture(tmp_path: Path) -> None:
     assert (root / record["image"]).samefile(tmp_path / "images" / "p1.png")
 
 
-@pytest.mark.parametrize("categories", [None, {"nodule_left": "left nodule", "cyst": "cyst"}])
+@pytest.mark.parametrize("categories", [None, {"left": "left side", "nodule_left": "left nodule", "cyst": "cyst"}])
 def test_categories_in_the_names_of_masks(tmp_path: Path, categories: dict[str, str] | None) -> None:
     image(tmp_path / "images" / "p1_2.jpg", paint(BLOB, SPECK))
     for name in ("nodule_left", "cyst", "other"):

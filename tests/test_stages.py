@@ -96,6 +96,15 @@ def test_a_kind_without_records_has_no_file(tmp_path: Path) -> None:
     assert (tmp_path / "squares" / "part-00001.jsonl").read_bytes() == b""
 
 
+def test_the_product_is_written_last_for_it_says_that_the_shard_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[str] = []
+    monkeypatch.setattr("medground.data.workers.write_bytes", lambda path, content: written.append(path.name))
+    run_stage("squares", [[3]], squares, tmp_path, settings={}, workers=1)
+    assert written == ["part-00000.refused.jsonl", "part-00000.jsonl"]
+
+
 def test_the_bytes_dont_depend_on_the_workers(tmp_path: Path) -> None:
     for workers in (1, 2, 3):
         run_stage("squares", shards(20), squares, tmp_path / str(workers), settings=SETTINGS, workers=workers)
@@ -245,10 +254,12 @@ def started(out: Path, notes: Path) -> Iterator[subprocess.Popen[bytes]]:
         yield process
     finally:
         process.kill()
-        process.communicate()
+        process.wait()
+        assert process.stderr is not None
+        process.stderr.close()
 
 
-def wait_for(condition: Any, seconds: float = 60) -> None:
+def wait_for(condition: Any, seconds: float = 30) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it didn't happen"

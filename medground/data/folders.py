@@ -199,8 +199,9 @@ def _names(root: Path, pattern: str) -> Iterator[str]:
 
 def _matching(root: Path, pattern: str, categories: dict[str, str]) -> Iterator[tuple[Path, str, str]]:
     """Give the files named like a pattern, by name, with what stands for {case} and {category}."""
-    named = "|".join(re.escape(name) for name in sorted(categories, key=len, reverse=True)) or "[^/]+"
-    parts = {"{case}": "(?P<case>[^/]+)", "{category}": f"(?P<category>{named})", "*": "[^/]*"}
+    # Among names that were given the longest counts: of p1_node_left, node_left and not left.
+    named, case = ("|".join(map(re.escape, categories)), "[^/]+?") if categories else ("[^/]+", "[^/]+")
+    parts = {"{case}": f"(?P<case>{case})", "{category}": f"(?P<category>{named})", "*": "[^/]*"}
     split = re.split(r"(\{case\}|\{category\}|\*)", pattern)
     expression = re.compile("".join(parts.get(part, re.escape(part)) for part in split))
     for name in sorted(_names(root, pattern)):
