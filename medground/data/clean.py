@@ -172,7 +172,7 @@ def split_of(group: str, shares: tuple[float, float, float], seed: int = 0) -> s
     Examples
     --------
     >>> [split_of(f"patient {number}", (0.6, 0.2, 0.2)) for number in range(6)]
-    ['train', 'train', 'train', 'train', 'test', 'train']
+    ['test', 'train', 'val', 'test', 'test', 'train']
     """
     drawn = int.from_bytes(hashlib.sha256(f"{seed}/{group}".encode()).digest()[:8], "big") / 2**64
     return "train" if drawn < shares[0] else "val" if drawn < shares[0] + shares[1] else "test"
