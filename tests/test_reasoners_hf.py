@@ -226,7 +226,7 @@ def test_the_image_and_the_question_reach_the_model(family: str, folders: Callab
     asked.append(dataclasses.replace(base, mode="reason"))
     logits = []
     for one in asked:
-        inputs, _ = reasoner._inputs([reasoner._prepare(one)])
+        inputs, _ = reasoner._inputs([reasoner.asker.prepare(one)])
         with torch.inference_mode():
             logits.append(reasoner.model(**inputs).logits[0, -1])
     for other in logits[1:]:
@@ -258,10 +258,10 @@ def test_the_pixel_budget_bounds_what_the_model_is_shown(folders: Callable[[str]
     asked = Request(picture(600, 500), "Where?", "direct")
     for family in ("qwen2_vl", "qwen3_vl"):
         reasoner = load(folders(family), max_pixels=64 * 64)
-        inputs, _ = reasoner._inputs([reasoner._prepare(asked)])
-        assert inputs["image_grid_thw"].prod() * reasoner._patch**2 <= 64 * 64
+        inputs, _ = reasoner._inputs([reasoner.asker.prepare(asked)])
+        assert inputs["image_grid_thw"].prod() * reasoner.asker.patch**2 <= 64 * 64
     reasoner = load(folders("internvl"), max_pixels=64 * 64)
-    shown = reasoner._prepare(asked).picture
+    shown = reasoner.asker.prepare(asked).picture
     assert 0.9 * 64 * 64 < shown.width * shown.height <= 64 * 64
 
 
@@ -289,13 +289,13 @@ def test_the_folder_may_say_what_it_is(fresh: Callable[[str], Path]) -> None:
     reasoner = load(folder)
     assert reasoner.name == "nano-v0"
     assert reasoner.space_for(picture(9, 5)) == Space.unit()
-    messages = reasoner._prepare(Request(picture(30, 30), "Where?", "reason")).messages
+    messages = reasoner.asker.prepare(Request(picture(30, 30), "Where?", "reason")).messages
     assert [message["role"] for message in messages] == ["user"]
     assert messages[0]["content"][1]["text"] == "Where?"
     # Arguments go before the folder.
     asked = load(folder, template="umrg-v1", coordinates="0-1000")
     assert asked.space_for(picture(9, 5)) == Space.norm1000()
-    assert [message["role"] for message in asked._prepare(requests()[0]).messages] == ["system", "user"]
+    assert [message["role"] for message in asked.asker.prepare(requests()[0]).messages] == ["system", "user"]
     assert asked.describe()["template"] == "umrg-v1"
 
     (folder / "medground.json").write_text(json.dumps(card | {"coordinate": "0-1"}))
@@ -346,7 +346,7 @@ def test_decoding_stops_at_the_end_token(fresh: Callable[[str], Path]) -> None:
     folder = fresh("fast_vlm")
     asked = requests()[:1]
     reasoner = load(folder)
-    inputs, _ = reasoner._inputs([reasoner._prepare(asked[0])])
+    inputs, _ = reasoner._inputs([reasoner.asker.prepare(asked[0])])
     row = reasoner.model.generate(**inputs, generation_config=reasoner._plan(0.0, 8))[0, -8:].tolist()
     cut = next(index for index in range(1, 8) if row[index] not in row[:index])
     settings = json.loads((folder / "generation_config.json").read_text())
@@ -378,7 +378,7 @@ def test_sampling_repeats_with_a_seed_and_leaves_the_random_state(folders: Calla
 def test_completions_end_where_the_positions_end(folders: Callable[[str], Path]) -> None:
     reasoner = load(folders("fast_vlm"), template="nano-v1")
     asked = Request(picture(64, 64), "x" * 960, "reason")
-    inputs, _ = reasoner._inputs([reasoner._prepare(asked)])
+    inputs, _ = reasoner._inputs([reasoner.asker.prepare(asked)])
     room = 1024 - inputs["input_ids"].shape[1]
     assert 0 < room < 60
     reasoner._ends = [reasoner._pad]  # a random model ends when it likes; here only the positions should end it

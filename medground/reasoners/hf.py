@@ -6,30 +6,21 @@ import copy
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medground.coords import Space, family_for, space_named
-from medground.errors import ConfigError, MedgroundError, MissingExtraError, ReasonerError
-from medground.prompts import render, template_digest
+from medground.errors import MedgroundError, MissingExtraError, ReasonerError
+from medground.prompts import template_digest
 from medground.reasoners import Completion, Request
+from medground.reasoners._asking import Asker, Prepared
 from medground.reasoners._load import find_device, load_model, read_card
-from medground.reasoners._request import MAX_NEW_TOKENS, MAX_PIXELS, check_positive, check_sampling, fit, resized
+from medground.reasoners._request import MAX_NEW_TOKENS, MAX_PIXELS, check_positive, check_sampling
 
 if TYPE_CHECKING:
-    from PIL import Image
-
     from medground.images import MedicalImage
 
 __all__ = ["HFReasoner"]
-
-
-@dataclass(frozen=True, slots=True)
-class _Prepared:
-    messages: list[dict[str, Any]]
-    space: Space
-    picture: Image.Image
 
 
 class HFReasoner:
@@ -122,14 +113,13 @@ class HFReasoner:
         # <answer> or <|box_start|> as special tokens.
         self._silent = ends | {self._pad} | _ids(tokenizer.bos_token_id) | _image_ids(self.processor, config)
         self._limit: int | None = getattr(config.get_text_config(), "max_position_embeddings", None)
-        # An image processor that counts patches has an area budget of its own; the image is then resized only once.
-        images = self.processor.image_processor
-        self._patch = getattr(images, "patch_size", None) if hasattr(images, "merge_size") else None
-        if self._patch is not None:
-            low, high = int(images.size["shortest_edge"]), int(images.size["longest_edge"])
-            high = min(high, self.max_pixels)
-            images.size = {"shortest_edge": min(low, high), "longest_edge": high}
-        self._sizes: dict[tuple[int, int], tuple[int, int]] = {}
+        self.asker = Asker(
+            self.processor,
+            template=self.template,
+            coordinates=self.coordinates,
+            max_pixels=self.max_pixels,
+            name=self.name,
+        )
         self._turn = threading.Lock()
 
     def describe(self) -> dict[str, str | int | None]:
@@ -152,7 +142,7 @@ class HFReasoner:
         For a model that writes pixels of the image it saw, that is the image which the processor makes of `image`
         under this reasoner's pixel budget, as the processor itself says.
         """
-        return self._space(self._shown_size(image))
+        return self.asker.space_for(image)
 
     def complete(
         self,
@@ -192,7 +182,7 @@ class HFReasoner:
         def work() -> None:
             try:
                 with self._turn:
-                    inputs, _ = self._inputs([self._prepare(request)])
+                    inputs, _ = self._inputs([self.asker.prepare(request)])
                     halt = StoppingCriteriaList([stop])
                     self._generate(inputs, temperature, max_new_tokens, streamer=streamer, stopping_criteria=halt)
             except BaseException as error:  # re-raised in the caller's thread
@@ -220,10 +210,10 @@ class HFReasoner:
         import torch
 
         done: dict[int, Completion] = {}
-        ready: dict[int, _Prepared] = {}
+        ready: dict[int, Prepared] = {}
         for index, request in enumerate(requests):
             try:
-                ready[index] = self._prepare(request)
+                ready[index] = self.asker.prepare(request)
             except MedgroundError as error:
                 done[index] = Completion("", request.image.space, str(error))
         failure = ""
@@ -244,56 +234,7 @@ class HFReasoner:
                 done[index] = self._complete_batch([requests[index]], temperature, max_new_tokens)[0]
         return [done[index] for index in range(len(requests))]
 
-    def _prepare(self, request: Request) -> _Prepared:
-        size = self._shown_size(request.image)
-        space = self._space(size)
-        system, user = render(self.template, request.question, mode=request.mode, space=space)
-        picture = resized(request.image, size)
-        content = [{"type": "image", "image": picture}, {"type": "text", "text": user}]
-        messages: list[dict[str, Any]] = [{"role": "user", "content": content}]
-        if system is not None:
-            messages.insert(0, {"role": "system", "content": [{"type": "text", "text": system}]})
-        return _Prepared(messages, space, picture)
-
-    def _shown_size(self, image: MedicalImage) -> tuple[int, int]:
-        return image.size if self._patch is not None else fit(*image.size, self.max_pixels)
-
-    def _space(self, size: tuple[int, int]) -> Space:
-        kind = self.coordinates.removesuffix(" yx")
-        if kind == "resized pixels":
-            size = self._made_size(size)
-        elif kind != "pixels":
-            return space_named(self.coordinates, *size)
-        return Space("resized pixels", *size, order="xy" if kind == self.coordinates else "yx")
-
-    def _made_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Ask the image processor what it makes of an image of this size; it looks at nothing but the size."""
-        if size not in self._sizes:
-            from PIL import Image
-
-            try:
-                made = self.processor.image_processor(images=[Image.new("RGB", size)], return_tensors="pt")
-            except ValueError as error:
-                raise ReasonerError(
-                    f"{self.name} can't be shown an image of {size[0]} x {size[1]} pixels: crop it nearer to a square"
-                ) from error
-            if len(self._sizes) >= 1024:
-                self._sizes.clear()
-            self._sizes[size] = self._read_sizes(made, 1)[0]
-        return self._sizes[size]
-
-    def _read_sizes(self, made: Any, count: int) -> list[tuple[int, int]]:
-        """Read the (width, height) of each image out of what the processor made."""
-        if "image_grid_thw" in made and self._patch is not None:
-            return [(int(across) * self._patch, int(down) * self._patch) for _, down, across in made["image_grid_thw"]]
-        pixels = made["pixel_values"]
-        if pixels.ndim != 4 or len(pixels) != count:
-            raise ConfigError(
-                f"{self.name} cuts its image into tiles, so it can't answer in 'resized pixels': name other coordinates"
-            )
-        return [(pixels.shape[-1], pixels.shape[-2])] * count
-
-    def _inputs(self, prepared: Sequence[_Prepared]) -> tuple[Any, list[Space]]:
+    def _inputs(self, prepared: Sequence[Prepared]) -> tuple[Any, list[Space]]:
         from jinja2 import TemplateError
 
         try:
@@ -309,7 +250,7 @@ class HFReasoner:
             raise ReasonerError(f"{self.name}'s chat template doesn't take the {self.template} prompt") from error
         spaces = [one.space for one in prepared]
         if self.coordinates.removesuffix(" yx") == "resized pixels":
-            made = self._read_sizes(inputs, len(prepared))
+            made = self.asker.read_sizes(inputs, len(prepared))
             if made != [(space.width, space.height) for space in spaces]:
                 raise ReasonerError(f"{self.name}'s processor resized an image otherwise than it said")
         return inputs.to(self.device, self.dtype), spaces
