@@ -197,6 +197,8 @@ def too_central(
     """
     table = np.asarray(boxes, np.float64).reshape(-1, 4)
     share, chance = centre_share(table), chance_share(table, seed=seed)
-    if not len(table) or share <= chance + errors * np.sqrt(chance * (1 - chance) / len(table)):
+    # A row more of either kind: where chance answers none, one that the centre answers is no pattern yet.
+    likely = (chance * len(table) + 1) / (len(table) + 2)
+    if not len(table) or share <= chance + errors * np.sqrt(likely * (1 - likely) / len(table)):
         return None
     return f"the centre box answers {100 * share:.1f} % of the rows, chance {100 * chance:.1f} %"

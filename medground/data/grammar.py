@@ -199,6 +199,7 @@ def _long(record: Mapping[str, Any], rng: random.Random) -> str:
             wide=str(seen["extent"][0]),
             high=str(seen["extent"][1]),
             percent=f"{100 * seen['share']:.2g}" if seen["share"] < 0.1 else f"{100 * seen['share']:.0f}",
+            picture=rng.choice(PICTURE_WORDS[record["modality"]]),
         )
     ]
     if seen["edge"] != "plain":

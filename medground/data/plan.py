@@ -307,7 +307,7 @@ def _absent(
     for (name, _), number in pairs.items():
         sums[name] += number
     turns: Counter[str] = Counter()
-    place_in_split = 0
+    turn = 0
     for found in asked.values():
         found.sort(key=lambda each: (each.category, each.id))
     for collection in sorted(pictures):
@@ -323,7 +323,6 @@ def _absent(
                 turns[name] += 1
                 host = hosts[place % len(hosts)]
                 place += 1
-                place_in_split += 1
                 plan.missing[host.part].append(
                     Missing(
                         host.id,
@@ -331,9 +330,10 @@ def _absent(
                         _looks_in(example, collection[1]),
                         example.side,
                         home_words(name),
-                        place_in_split,
+                        turn,
                     )
                 )
+                turn += 1
     return +pairs
 
 

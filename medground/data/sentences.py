@@ -21,7 +21,7 @@ _SLOTS = {
     "side": {"side"},
     "meaning": {"name", "what"},
     "why": {"fact", "phrase", "side"},
-    "evidence": {"place", "size", "shape", "bright", "relation", "other"},
+    "evidence": {"place", "size", "shape", "bright", "relation", "other", "other_start"},
     "settled": set[str](),
     "absent": {"picture", "seen", "name", "home", "home_start"},
     "short": {"place", "size", "shape", "bright", "bare", "phrase"}

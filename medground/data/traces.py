@@ -26,7 +26,7 @@ _SIZES = {
 _SHAPES = {
     "round": ("round", "rounded", "roundish"),
     "oval": ("oval", "ovoid", "elliptical"),
-    "elongated": ("elongated", "elongate"),
+    "elongated": ("elongated",),
 }
 _AROUND = ("its surroundings", "its surroundings", "its background", "what surrounds it", "everything around it")
 _LEVELS = {
@@ -125,7 +125,13 @@ def beside(record: Mapping[str, Any], rng: random.Random) -> str:
         return ""
     other = rng.choice(near)
     name = named(taxonomy.target_of(other["category"]))
-    return fill(rng.choice(said["beside"]), relation=rng.choice(_RELATIONS[other["relation"]]), other=name)
+    start = name[0].upper() + name[1:]
+    where = rng.choice(_RELATIONS[other["relation"]])
+    # "The teeth is in view too": such names have other sentences.
+    fitting = [
+        each for each in said["beside"] if "{other_start}" not in each or not name.endswith(("s", "teeth", "ae"))
+    ]
+    return fill(rng.choice(fitting), relation=where, other=name, other_start=start)
 
 
 def _meaning(request: Mapping[str, Any], phrase: str, rng: random.Random) -> list[str]:
