@@ -84,7 +84,7 @@ def page(browser: Any, site: Callable[..., str], out: Path) -> Iterator[Any]:
 def _opened(browser: Any, address: str, **options: Any) -> Iterator[Any]:
     context = browser.new_context(viewport={"width": 1280, "height": 800}, **options)
     page = context.new_page()
-    page.set_default_timeout(10_000)
+    page.set_default_timeout(30_000)
     problems: list[str] = []
     page.on("console", lambda message: problems.append(message.text) if message.type in ("error", "warning") else None)
     page.on("pageerror", lambda error: problems.append(str(error)))
