@@ -96,7 +96,7 @@ def _place(rng: random.Random, low: float, high: float, extent: float) -> float:
     return rng.uniform(first, last)
 
 
-def _transform(picture: Image.Image, view: View, side: int, resample: Image.Resampling) -> Image.Image:
+def _transform(picture: Image.Image, view: View, size: tuple[int, int], resample: Image.Resampling) -> Image.Image:
     if view.turns:
         picture = picture.rotate(90 * view.turns, expand=True)
     if view.mirrored:
@@ -110,19 +110,20 @@ def _transform(picture: Image.Image, view: View, side: int, resample: Image.Resa
     if any(pad) or any(beyond):
         picture = ImageOps.expand(picture, (*pad, *beyond))
     window = (left + pad[0], top + pad[1], right + pad[0], bottom + pad[1])
-    return picture.resize((side, side), resample, box=window)
+    return picture.resize(size, resample, box=window)
 
 
-def show(picture: Image.Image, view: View, side: int) -> npt.NDArray[np.uint8]:
-    """Return a picture under a view, RGB uint8 of shape (side, side, 3)."""
-    shown = np.asarray(_transform(picture, view, side, Image.Resampling.BICUBIC), np.float32)
+def show(picture: Image.Image, view: View, side: int | tuple[int, int]) -> npt.NDArray[np.uint8]:
+    """Return a picture under a view, RGB uint8 of shape (side, side, 3); or of a size, (width, height)."""
+    size = side if isinstance(side, tuple) else (side, side)
+    shown = np.asarray(_transform(picture, view, size, Image.Resampling.BICUBIC), np.float32)
     if (view.gain, view.offset) != (1.0, 0.0):
         shown = (shown - 128) * view.gain + 128 + view.offset
     return np.clip(shown, 0, 255).astype(np.uint8)
 
 
-def show_mask(mask: Mask, view: View) -> Mask:
-    """Return a mask under a view, shape (MASK_SIDE, MASK_SIDE)."""
+def show_mask(mask: Mask, view: View, size: tuple[int, int] = (MASK_SIDE, MASK_SIDE)) -> Mask:
+    """Return a mask under a view, at a size given as (width, height)."""
     picture = Image.fromarray(mask.astype(np.uint8) * 255)
-    shown: Mask = np.asarray(_transform(picture, view, MASK_SIDE, Image.Resampling.NEAREST)) > 127
+    shown: Mask = np.asarray(_transform(picture, view, size, Image.Resampling.NEAREST)) > 127
     return shown

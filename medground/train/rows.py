@@ -1,0 +1,288 @@
+"""From rows of a data set to what TRL's trainers take, one row at a time, when it is needed.
+
+``prompt`` (messages, the picture's place before the text), ``image`` (PIL, within the pixel budget), and ``completion``
+(SFT) or ``ground_truth`` (GRPO: JSON in the very numbers that the model writes). The prompt is made by the same hand
+that asks the trained model (`medground.reasoners._asking.Asker`).
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import tempfile
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from medground.coords import space_named
+from medground.data.columns import FieldError, row_of
+from medground.data.rows import Picture, Row
+from medground.data.schema import parquet_files, split_of_name
+from medground.errors import ConfigError, ImageError, MissingExtraError, TruthError
+from medground.images import MedicalImage, load_image
+from medground.masks import encode_rle, key_points
+from medground.parsing import format_answer
+from medground.prompts import Mode
+from medground.reasoners import Request
+from medground.reasoners._asking import Asker, Prepared
+from medground.rewards.evidence import Facts
+from medground.train.config import TrainConfig
+from medground.train.varied import vary
+from medground.types import Box, Mask, Point
+
+__all__ = ["DIRECT_SHARE", "Examples", "Rows", "dataset", "open_rows", "picture_of"]
+
+DIRECT_SHARE = 0.25
+"""How often a row is asked for the answer alone where ``data.mode`` is ``both``."""
+
+KEPT = 4
+"""Prepared rows that are kept: GRPO asks for each prompt as often as it has completions, in a row."""
+
+
+class Rows(Sequence[Row]):
+    """Rows of parquet files in U-MRG's layout, on disk until they are asked for, and fast in any order.
+
+    Parameters
+    ----------
+    files : sequence of path
+    cache : path
+        Folder for the memory-mapped copies that `datasets` makes of parquet files.
+    """
+
+    def __init__(self, files: Sequence[Path], cache: Path) -> None:
+        try:
+            from datasets import Dataset, disable_progress_bars, enable_progress_bars, is_progress_bar_enabled
+        except ImportError as error:
+            raise MissingExtraError("datasets", extra="train", purpose="training") from error
+        self.files = list(files)
+        shown = is_progress_bar_enabled()
+        disable_progress_bars()
+        try:
+            self._tables = [
+                # As arrow gives them, because `datasets` would decode embedded pictures without bounds.
+                Dataset.from_parquet(str(file), cache_dir=str(cache)).with_format("arrow")
+                for file in self.files
+            ]
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{self.files[0].parent}: can't be read as parquet ({error})") from error
+        finally:
+            if shown:
+                enable_progress_bars()
+        self.places = [(part, number) for part, table in enumerate(self._tables) for number in range(len(table))]
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, index: int) -> Row:  # type: ignore[override]
+        part, number = self.places[index]
+        file = self.files[part]
+        record = self._tables[part][number].to_pylist()[0]
+        try:
+            return row_of(record, name=f"{file.stem}/{number}", split=split_of_name(file))
+        except FieldError as error:
+            raise TruthError(f"{file}: row {number}: {error}") from error
+
+    def where(self, index: int) -> str:
+        """Return the file and the row's number in it, for an error."""
+        part, number = self.places[index]
+        return f"{self.files[part]}: row {number}"
+
+    def home(self, index: int) -> Path:
+        """Return the folder of a row's file, at which its relative paths start."""
+        return self.files[self.places[index][0]].parent
+
+
+def open_rows(config: TrainConfig, split: Literal["train", "val"] = "train") -> Rows:
+    """Open the rows of a split and read each of them once, so that a bad one is told before the training starts.
+
+    Raises
+    ------
+    ConfigError
+        When there is no such file, or no such row.
+    TruthError
+        When a row can't be trained on; names the file, the row and the field.
+    """
+    path = config.data.train if split == "train" else config.data.val
+    limit = config.data.limit if split == "train" else config.data.val_limit
+    if path is None:
+        raise ConfigError("data.val: isn't given; name the parquet file with validation rows")
+    rows = Rows(parquet_files(path), config.folder / "rows")
+    kept = []
+    for index in range(len(rows)):
+        try:
+            row = rows[index]
+            if row.split not in (split, ""):
+                continue
+            kept.append(rows.places[index])
+            row.truth()
+            if config.kind == "sft" and split == "train":
+                _check_answer(row)
+            if row.image.data is None and not row.image.file(config.data.root or rows.home(index)).is_file():
+                raise TruthError(f"image: there is no file {row.image.path}; restore it or set data.root")
+        except TruthError as error:
+            told = str(error)
+            raise TruthError(told if told.startswith(str(path)) else f"{rows.where(index)}: {told}") from error
+    if not kept:
+        raise ConfigError(f"{path}: has no rows of split {split!r}; name another file")
+    if limit is not None and limit < len(kept):
+        chosen = np.random.default_rng([config.seed, 1]).permutation(len(kept))[:limit]
+        kept = [kept[index] for index in sorted(chosen.tolist())]
+    rows.places = kept
+    return rows
+
+
+def _check_answer(row: Row) -> None:
+    if row.box is not None and not row.points and row.mask is None:
+        raise TruthError("point_2d: is missing, and there is no mask to take key points from; add one of the two")
+    if any(tag in row.reasoning.lower() for tag in ("<think", "</think", "<answer", "</answer")):
+        raise TruthError("extra_info.think: holds a think or answer tag; remove it")
+
+
+def picture_of(picture: Picture, root: str | Path) -> MedicalImage:
+    """Read a row's picture within the bounds of `medground.images.load_image`.
+
+    Raises
+    ------
+    ImageError
+        When it can't be read.
+    """
+    if picture.data is None:
+        return load_image(picture.file(root))
+    with tempfile.NamedTemporaryFile(prefix="medground-") as copy:
+        copy.write(picture.data)
+        copy.flush()
+        try:
+            return load_image(copy.name)
+        except ImageError as error:
+            raise ImageError(str(error).replace(copy.name, picture.path or "embedded picture")) from error
+
+
+class Examples:
+    """What a trainer is given of each row; see the module.
+
+    Parameters
+    ----------
+    rows : Rows
+    config : TrainConfig
+    asker : Asker
+    in_a_row : bool
+        Whether places count on through epochs, each in an order of its own (SFT). Row and view are then a function of
+        the seed and the place alone, which is what lets an interrupted run go on with the very rows that would have
+        followed. Else a place is a row's number, and the trainer shuffles.
+    with_image : bool
+        Tell a reward where the picture lies, for the term that asks the segmenter.
+    """
+
+    def __init__(
+        self, rows: Rows, config: TrainConfig, asker: Asker, *, in_a_row: bool = False, with_image: bool = False
+    ) -> None:
+        self.rows, self.config, self.asker = rows, config, asker
+        self.in_a_row, self.with_image = in_a_row, with_image
+        self._kept: dict[int, dict[str, Any]] = {}
+        size = dict(asker.processor.image_processor.size)
+        self._most = 2 * int(size["height"]) if "height" in size else 1280
+
+    def __call__(self, batch: Mapping[str, Sequence[int]]) -> dict[str, list[Any]]:
+        """Return TRL's columns for some places."""
+        made = [self.example(int(place)) for place in batch["place"]]
+        return {name: [each[name] for each in made] for name in made[0]} if made else {}
+
+    def example(self, place: int) -> dict[str, Any]:
+        """Return one row as TRL takes it."""
+        if place not in self._kept:
+            if len(self._kept) >= KEPT:
+                del self._kept[next(iter(self._kept))]
+            self._kept[place] = self._made(place)
+        return dict(self._kept[place])
+
+    def _made(self, place: int) -> dict[str, Any]:
+        epoch, place = divmod(place, len(self.rows)) if self.in_a_row else (0, place)
+        index = int(_order(self.config.seed, epoch, len(self.rows))[place]) if self.in_a_row else place
+        row = self.rows[index]
+        root = self.config.data.root or self.rows.home(index)
+        rng = random.Random(f"{self.config.seed}/{epoch}/{row.id}")  # noqa: S311 - chance for training, not for secrets
+        try:
+            return self._example(row, root, rng)
+        except (TruthError, ImageError, ValueError) as error:
+            raise TruthError(f"{self.rows.where(index)}: {error}") from error
+
+    def _example(self, row: Row, root: str | Path, rng: random.Random) -> dict[str, Any]:
+        image = picture_of(row.image, root)
+        if row.coordinates == "pixels" and image.size != row.image_size:
+            raise TruthError(
+                f"image_size: says {row.image_size[0]} x {row.image_size[1]} and the picture has {image.width} x "
+                f"{image.height} pixels; mend one of the two"
+            )
+        mode = self._mode(row, rng)
+        mask = None if row.mask is None else row.mask.mask(root)
+        if self.config.data.augment:
+            row, image = vary(row, image, mask, rng, most=self._most)
+        asked = self.asker.prepare(Request(image, row.question, mode))
+        example: dict[str, Any] = {"id": row.id, "prompt": _messages(asked), "image": asked.picture}
+        if self.config.kind == "sft":
+            said = _completion(row, mask, asked, mode)
+            return {**example, "completion": [{"role": "assistant", "content": said}]}
+        truth = self._truth(row, image, mask, asked, mode)
+        if self.with_image and row.image.path is not None:
+            truth["image"] = str(Path(root) / row.image.path)
+        return {**example, "ground_truth": json.dumps(truth)}
+
+    def _mode(self, row: Row, rng: random.Random) -> Mode:
+        chosen = self.config.data.mode
+        if self.config.kind == "sft" and not row.reasoning:
+            return "direct"  # asked to reason and shown none, a model would learn to leave it out
+        if chosen == "both":
+            return "direct" if rng.random() < DIRECT_SHARE else "reason"
+        return chosen
+
+    def _truth(self, row: Row, image: MedicalImage, mask: Mask | None, asked: Prepared, mode: Mode) -> dict[str, Any]:
+        truth = row.truth()
+        said = truth.to(asked.space).to_dict()
+        if mode != "reason":
+            said["mode"] = mode
+        if mask is not None and not truth.absent:
+            said["mask"] = encode_rle(mask)
+            if truth.facts is None:
+                said["facts"] = Facts.measure(mask, _grey(image, mask)).to_dict()
+        return said
+
+
+def _grey(image: MedicalImage, mask: Mask) -> npt.NDArray[np.uint8]:
+    return np.asarray(Image.fromarray(image.rgb).convert("L").resize(mask.shape[::-1]))
+
+
+def _messages(asked: Prepared) -> list[dict[str, str]]:
+    """Return messages with plain text: TRL puts the picture's place before the text of the user's turn."""
+    messages = []
+    for message in asked.messages:
+        text = "".join(part["text"] for part in message["content"] if part["type"] == "text")
+        messages.append({"role": message["role"], "content": text})
+    return messages
+
+
+def _completion(row: Row, mask: Mask | None, asked: Prepared, mode: Mode) -> str:
+    own = space_named(row.coordinates, *row.image_size)
+    box = None if row.box is None else Box(*row.box, own)
+    points: tuple[Point, ...] = tuple(Point(*point, own) for point in row.points)
+    if box is not None and not points:
+        if mask is None:
+            raise TruthError("point_2d: is missing, and there is no mask to take key points from; add one of the two")
+        points = key_points(mask)
+    return format_answer(box, points, asked.space, reasoning=row.reasoning if mode == "reason" else None)
+
+
+@lru_cache(maxsize=4)
+def _order(seed: int, epoch: int, rows: int) -> npt.NDArray[np.int64]:
+    return np.random.default_rng([seed, epoch]).permutation(rows)
+
+
+def dataset(examples: Examples, length: int) -> Any:
+    """Return a `datasets.Dataset` of so many places, each made into an example when it is asked for."""
+    from datasets import Dataset
+
+    return Dataset.from_dict({"place": range(length)}).with_transform(examples)

@@ -1,0 +1,178 @@
+"""A row seen anew: another view of its picture, with the box, the points and the claims measured again."""
+
+from __future__ import annotations
+
+import random
+import re
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from medground import taxonomy
+from medground.coords import Space, convert, space_named
+from medground.data.attributes import measure
+from medground.data.rows import Row
+from medground.data.traces import present_trace
+from medground.errors import ConfigError
+from medground.images import MedicalImage
+from medground.masks import box_of, key_points, largest_component
+from medground.rewards.evidence import Facts, claims, holds
+from medground.train.augment import View, choose_view, show, show_mask
+from medground.types import Mask
+
+__all__ = ["vary"]
+
+LEAST_IN_SIGHT = 0.6
+"""Share of the target that a view must keep; with less of it, the question would be about a rest."""
+
+MEASURED_SIDE = 512
+"""The longer side, in pixels, at which a view's mask is measured."""
+
+_TRIES = 20
+_SIDED = re.compile(r"\b(left|right|upper|lower|above|below|top|bottom)\b", re.IGNORECASE)
+_MIRRORED = {"left of": "right of", "right of": "left of"}
+
+
+def vary(
+    row: Row, image: MedicalImage, mask: Mask | None, rng: random.Random, *, most: int = 1280
+) -> tuple[Row, MedicalImage]:
+    """Return a row and its picture under a view drawn at random.
+
+    The reasoning of rows that the offline grammar wrote is written again from what is measured of the view. Any other
+    stays, unless a claim of it (or of the question) would become false: then brightness and contrast alone change.
+    Where a side is spoken of, the picture is neither mirrored nor turned.
+
+    Parameters
+    ----------
+    row : Row
+    image : MedicalImage
+        The row's picture.
+    mask : bool array, shape (height, width), or None
+        The target; without one (or where it is absent) the view shows the picture as it lies.
+    rng : random.Random
+        The only source of chance.
+    most : int
+        The longer side of the new picture, in pixels, is at most this.
+    """
+    picture = Image.fromarray(image.rgb)
+    if mask is not None and row.box is not None:
+        for _ in range(_TRIES):
+            view = choose_view(rng, row.source, _unit_box(row))
+            if (view.mirrored or view.turns) and _keeps_its_side(row):
+                continue
+            if (found := _under(row, picture, mask, view, rng, most)) is not None:
+                return found
+    view = View(gain=rng.uniform(0.75, 1.25), offset=rng.uniform(-25, 25))
+    shown = MedicalImage.from_array(show(picture, view, picture.size), file_name=image.provenance.file_name)
+    if mask is not None and not _stays_true(row, _facts(image.rgb, mask), _facts(shown.rgb, mask)):
+        return row, image
+    return row, shown
+
+
+def _unit_box(row: Row) -> tuple[float, ...]:
+    return convert(row.box or (0, 0, 1, 1), space_named(row.coordinates, *row.image_size), Space.unit())
+
+
+def _keeps_its_side(row: Row) -> bool:
+    attributes = row.other.get("attributes") or {}
+    return bool(taxonomy.side_of(row.category) or attributes.get("side") or _SIDED.search(row.question))
+
+
+def _facts(pixels: npt.NDArray[np.uint8], mask: Mask) -> Facts:
+    return Facts.measure(mask, np.asarray(Image.fromarray(pixels).convert("L")))
+
+
+def _under(
+    row: Row, picture: Image.Image, mask: Mask, view: View, rng: random.Random, most: int
+) -> tuple[Row, MedicalImage] | None:
+    """Return what a view makes of a row, or None where the target is out of sight or the text would be wrong."""
+    size = _size_of(view, picture.size, most)
+    seen = show_mask(mask, view, _within(size, MEASURED_SIDE))
+    whole = mask.mean() / ((view.crop[2] - view.crop[0]) * (view.crop[3] - view.crop[1]))
+    if not seen.any() or seen.mean() < LEAST_IN_SIGHT * whole:
+        return None
+    if not _is_whole(row, mask):  # the answer is one part of it
+        seen = largest_component(seen)
+    pixels = show(picture, view, size)
+    grey = np.asarray(Image.fromarray(pixels).convert("L").resize(seen.shape[::-1]))
+    facts = Facts.measure(seen, grey)
+    reasoning = row.reasoning and _reasoning(row, view, seen, grey, facts, rng)
+    before = _facts(np.asarray(picture), mask)
+    new = row.model_copy(update={"reasoning": reasoning})
+    if reasoning is None or not _stays_true(new, before, facts):
+        return None
+    box, points, space = box_of(seen), key_points(seen), Space.pixels(*size)
+    moved = {
+        "box": box.to(space).xyxy,
+        "points": tuple(point.to(space).xy for point in points),
+        "image_size": size,
+        "coordinates": "pixels",
+        "facts": facts.to_dict(),
+        "mask": None,
+    }
+    name = row.image.path or "picture"
+    return new.model_copy(update=moved), MedicalImage.from_array(pixels, file_name=name)
+
+
+def _is_whole(row: Row, mask: Mask) -> bool:
+    """Whether the row's box is around all of its mask."""
+    own = convert(row.box or (), space_named(row.coordinates, *row.image_size), Space.pixels(*mask.shape[::-1]))
+    return all(abs(one - other) <= 1.5 for one, other in zip(own, box_of(mask).xyxy, strict=True))
+
+
+def _size_of(view: View, size: tuple[int, int], most: int) -> tuple[int, int]:
+    width, height = size[::-1] if view.turns % 2 else size
+    left, top, right, bottom = view.crop
+    return _within((max(16, round(width * (right - left))), max(16, round(height * (bottom - top)))), most)
+
+
+def _within(size: tuple[int, int], most: int) -> tuple[int, int]:
+    shrink = min(1.0, most / max(size))
+    return max(1, round(size[0] * shrink)), max(1, round(size[1] * shrink))
+
+
+def _stays_true(row: Row, before: Facts, now: Facts) -> bool:
+    """Whether no claim of a row that was true, or that couldn't be told, is false now."""
+    said = (*claims(row.question), *claims(row.reasoning))
+    return not any(holds(claim, now) is False and holds(claim, before) is not False for claim in said)
+
+
+def _reasoning(
+    row: Row, view: View, mask: Mask, grey: npt.NDArray[np.uint8], facts: Facts, rng: random.Random
+) -> str | None:
+    """Return the reasoning about a view: written again where the grammar wrote it, else as it stands."""
+    attributes = row.other.get("attributes")
+    if not attributes or not str(row.other.get("asked_by", "")).startswith("grammar"):
+        return row.reasoning
+    seen = measure(mask, grey)
+    told = {"zone": seen.zone, "size": seen.size, "brightness": seen.brightness, "shape": seen.shape}
+    request: dict[str, Any] = {
+        "id": row.id,
+        "category": row.category,
+        "modality": row.modality,
+        "looks_in": row.modality,
+        "style": row.style,
+        "side": attributes.get("side"),
+        "facts": facts.to_dict(),
+        "attributes": {**attributes, **told, **_relations(attributes, view)},
+    }
+    try:
+        return present_trace(request, "", rng)
+    except ConfigError:  # no wording of the grammar is wholly true of this view; another one is drawn
+        return None
+
+
+def _relations(attributes: dict[str, Any], view: View) -> dict[str, Any]:
+    """Return where a target's partner and neighbours lie in a view; nothing is said of them where it is turned."""
+    partner, neighbours = attributes.get("partner"), attributes.get("neighbours") or []
+    if view.turns:
+        return {"partner": None, "neighbours": []}
+    if not view.mirrored:
+        return {"partner": partner, "neighbours": neighbours}
+
+    def mirrored(each: dict[str, Any]) -> dict[str, Any]:
+        return {**each, "relation": _MIRRORED.get(each["relation"], each["relation"])}
+
+    return {"partner": partner and mirrored(partner), "neighbours": [mirrored(each) for each in neighbours]}
