@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and digests."""
+"""Files written whole or not at all, folders held against other runs, and digests."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from medground.errors import ConfigError
 
-__all__ = ["IMAGE_ENDINGS", "make_folder", "sha256", "write_bytes", "write_json", "write_text"]
+__all__ = ["IMAGE_ENDINGS", "alone", "make_folder", "sha256", "write_bytes", "write_json", "write_text"]
 
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".dcm", ".dicom", ".nii", ".nii.gz")
 """How files that count as images are named where only names can tell; reading one never asks its name."""
@@ -83,3 +83,22 @@ def _umask() -> int:
     mask = os.umask(0o022)
     os.umask(mask)
     return mask
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold the folder against other runs; the system lets go of it even when this process is killed."""
+    try:
+        import fcntl
+    except ImportError:  # Windows: no such lock on folders; two runs at once are then the user's to avoid
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ConfigError(f"another run is writing to {folder}; wait for it or choose another folder") from error
+        yield
+    finally:
+        os.close(handle)

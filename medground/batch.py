@@ -11,14 +11,13 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
 
-from medground._io import IMAGE_ENDINGS, make_folder, write_bytes, write_json
+from medground._io import IMAGE_ENDINGS, alone, make_folder, write_bytes, write_json
 from medground.errors import ConfigError, MedgroundError, ParseError
 from medground.pipeline import MedGround
 from medground.prompts import Mode, clean_question
@@ -206,7 +205,7 @@ def run_batch(
     """
     folder = make_folder(out)
     asked = {"mode": mode, "temperature": temperature, "max_new_tokens": max_new_tokens, "seed": seed}
-    with _alone(folder):
+    with alone(folder):
         _check_settings(folder / "batch.json", {**(settings or {}), **asked})
         results = folder / "results.jsonl"
         done = _recover(results, {pair.id: pair.digest() for pair in pairs}, retry_failed)
@@ -352,22 +351,3 @@ def _parts(path: Path, spans: list[tuple[int, int]]) -> Iterator[bytes]:
         for start, end in spans:
             stream.seek(start)
             yield stream.read(end - start)
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold the folder against other runs; the system lets go of it even when this process is killed."""
-    try:
-        import fcntl
-    except ImportError:  # Windows: no such lock on folders; two runs at once are then the user's to avoid
-        yield
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise ConfigError(f"another run is writing to {folder}; wait for it or choose another folder") from error
-        yield
-    finally:
-        os.close(handle)

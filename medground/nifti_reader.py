@@ -19,11 +19,11 @@ from medground.image_files import Axis, ReadOptions
 from medground.images import MedicalImage, Provenance, Voxels, finish
 from medground.windowing import apply_window, robust_window
 
-__all__ = ["read_nifti"]
+__all__ = ["PLANES", "read_nifti"]
 
 # Per plane: the canonical axis that it cuts, and those along the picture's columns and rows. Both of these run
 # backwards in the picture: from the patient's right or front to left or back, and from front or top to back or bottom.
-_PLANES: dict[Axis, tuple[int, int, int]] = {"axial": (2, 0, 1), "coronal": (1, 0, 2), "sagittal": (0, 1, 2)}
+PLANES: dict[Axis, tuple[int, int, int]] = {"axial": (2, 0, 1), "coronal": (1, 0, 2), "sagittal": (0, 1, 2)}
 _ORIENTATION: dict[Axis, str] = {
     "axial": "patient's right on the left, anterior up",
     "coronal": "patient's right on the left, superior up",
@@ -69,7 +69,7 @@ def read_nifti(options: ReadOptions) -> MedicalImage:
             file = cast("IO[bytes]", gzip.GzipFile(fileobj=plain) if packed else plain)
             header = _read_header(options, file)
             axis = options.axis or _acquired(header)
-            cut, across, down = _PLANES[axis]
+            cut, across, down = PLANES[axis]
             width, height, slices = (header.canonical_shape[way] for way in (across, down, cut))
             options.check_pixels(width, height)
             options.choose(f"{axis} slice", options.slice, slices)
@@ -165,10 +165,10 @@ def _read_header(options: ReadOptions, file: IO[bytes]) -> _Header:
 
 def _acquired(header: _Header) -> Axis:
     """Return the plane in which a volume was acquired: across its single slice or its thickest slices, else axial."""
-    single = [axis for axis, (cut, _, _) in _PLANES.items() if header.canonical_shape[cut] == 1]
+    single = [axis for axis, (cut, _, _) in PLANES.items() if header.canonical_shape[cut] == 1]
     if len(single) == 1:
         return single[0]
-    for axis, (cut, across, down) in _PLANES.items():
+    for axis, (cut, across, down) in PLANES.items():
         if header.sizes[cut] >= 2 * max(header.sizes[across], header.sizes[down]):
             return axis
     return "axial"
@@ -220,7 +220,7 @@ def _to_8_bits(
 
 def _pixel_to_voxel(header: _Header, axis: Axis, index: int) -> Voxels:
     """Return the matrix that takes (column, row, 1) of the slice to the file's own (i, j, k)."""
-    cut, across, down = _PLANES[axis]
+    cut, across, down = PLANES[axis]
     shape = header.canonical_shape
     canonical = {cut: (0, 0, index), across: (-1, 0, shape[across] - 1), down: (0, -1, shape[down] - 1)}
     rows = []

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from medground import __version__
-from medground._io import make_folder, write_json
+from medground._io import alone, make_folder, write_json
 from medground.data.workers import Made, Outcome, Record, S, StageError, outcomes, part_name, side_of
 from medground.errors import ConfigError
 
@@ -146,10 +146,8 @@ def run_stage(
     [{'twice': 2}, {'twice': 4}, {'twice': 6}]
     >>> folder.cleanup()
     """
-    from medground.batch import _alone
-
     folder = make_folder(Path(out) / name)
-    with _alone(folder):
+    with alone(folder):
         if restart:
             _clear(folder)
         _check_settings(folder / "stage.json", name, len(shards), settings, about or {})

@@ -133,12 +133,12 @@ def read_slices(job: VolumeJob, choice: SliceChoice) -> Iterator[Slice | Unnamed
 
 
 def _of_nifti(job: VolumeJob, choice: SliceChoice) -> Iterator[Slice | Unnamed]:
-    from medground.nifti_reader import _PLANES
+    from medground.nifti_reader import PLANES
 
     values = by_category((int(value), name) for value, name in job.names)
     with _unpacked(Path(job.image)) as file:
         axis = load_image(file, axis=job.axis, frame=job.frame).provenance.axis
-        cut, across, down = _PLANES[axis or "axial"]
+        cut, across, down = PLANES[axis or "axial"]
         labels = np.moveaxis(_labels(job), (cut, across, down), (0, 2, 1))
         areas = _areas(labels)
         wanted = {
