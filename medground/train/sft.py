@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from torch.nn import functional
 from torch.utils.data import SequentialSampler
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.modeling_outputs import BaseModelOutputWithPooling
@@ -35,7 +34,8 @@ from medground.parsing import parse
 from medground.reasoners import Request
 from medground.reasoners._load import load_model
 from medground.reasoners.hf import HFReasoner
-from medground.train.nano import NUMBERS, build_model, build_processor, write_identity
+from medground.train.nano import build_model, build_processor, write_identity
+from medground.train.numbers import NumberLoss, number_targets
 from medground.train.samples import TrainingPictures, corpus
 from medground.types import Sample
 
@@ -127,12 +127,6 @@ def read_settings(path: Path, overrides: Sequence[str] = ()) -> Settings:
         raise ConfigError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
 
 
-def number_targets(spread: float) -> torch.Tensor:
-    """Return the hump of each number over all numbers, shape (1001, 1001), rows summing to 1."""
-    places = torch.arange(NUMBERS, dtype=torch.float32)
-    return torch.softmax(-(places[:, None] - places[None, :]).abs() / spread, dim=1)
-
-
 class Collator:
     """Turn training rows into tensors: pictures, and the sequences asked about each."""
 
@@ -179,12 +173,7 @@ class NanoTrainer(Trainer):  # type: ignore[misc]
         self.settings = settings
         self.optimizer: torch.optim.Optimizer | None
         self.model_accepts_loss_kwargs = False
-        ids = self.processing_class.tokenizer.convert_tokens_to_ids([str(number) for number in range(NUMBERS)])
-        device = self.args.device
-        self.number_ids = torch.tensor(ids, device=device)
-        self.number_of = torch.full((len(self.processing_class.tokenizer),), -1, device=device)
-        self.number_of[self.number_ids] = torch.arange(NUMBERS, device=device)
-        self.humps = number_targets(settings.spread).to(device)
+        self.number_loss = NumberLoss(self.processing_class.tokenizer, settings.spread, self.args.device)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
         return SequentialSampler(self.train_dataset)
@@ -221,15 +210,10 @@ class NanoTrainer(Trainer):  # type: ignore[misc]
             if not told.any():
                 nothing: torch.Tensor = hidden.sum() * 0.0
                 return nothing
-            logits = model.lm_head(hidden[:, :-1][told]).float()
-        labels = labels[told]
-        numbers = self.number_of[labels]
-        scores = torch.log_softmax(logits, dim=-1)
-        is_number = numbers >= 0
-        words = functional.nll_loss(scores[~is_number], labels[~is_number])
-        humps = self.humps[numbers[is_number]]
-        # Less the humps' own entropy, so that a perfect prediction costs nothing.
-        places = (humps * (humps.log() - scores[is_number][:, self.number_ids])).sum(-1).mean()
+            logits = model.lm_head(hidden[:, :-1][told])
+        numbers = int(self.number_loss.is_number(labels[told]).sum())
+        places, words = self.number_loss(logits, labels[told])
+        places, words = places / max(1, numbers), words / max(1, int(told.sum()) - numbers)
         if self.state.global_step % self.args.logging_steps == 0:
             self.parts = {"places": round(places.item(), 4), "words": round(words.item(), 4)}
         return places + self.settings.text_weight * words
