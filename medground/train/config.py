@@ -194,6 +194,8 @@ class TrainConfig(_Part):
     weight_decay, max_grad_norm : float
     eval_every, save_every, log_every : int
         Steps between checks on validation rows, checkpoints and lines of the log.
+    segmenter : str or None
+        At checks, also tell the Dice of the masks that this segmenter draws from the answers (``"litemedsam"``).
     keep : int
         How many checkpoints are kept.
     workers : int
@@ -235,6 +237,7 @@ class TrainConfig(_Part):
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     eval_every: Count = 100
     save_every: Count = 100
+    segmenter: str | None = None
     keep: Count = 2
     log_every: Count = 10
     workers: Annotated[int, Field(ge=0)] = 0

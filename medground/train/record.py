@@ -22,7 +22,7 @@ from medground.train.config import TrainConfig
 
 __all__ = ["last_checkpoint", "open_run", "versions"]
 
-MAY_CHANGE = ("name", "out", "steps", "epochs", "eval_every", "save_every", "log_every", "keep", "workers")
+MAY_CHANGE = ("name", "out", "steps", "epochs", "eval_every", "segmenter", "save_every", "log_every", "keep", "workers")
 """Settings that a resumed run may change. More `steps` or `epochs` also stretch what is left of the schedule."""
 
 DATA_MAY_CHANGE = ("train", "val", "root", "val_limit")

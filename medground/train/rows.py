@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import random
-import tempfile
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -21,10 +20,11 @@ from PIL import Image
 
 from medground.coords import space_named
 from medground.data.columns import FieldError, row_of
-from medground.data.rows import Picture, Row
+from medground.data.pixels import open_image, open_mask
+from medground.data.rows import Row
 from medground.data.schema import parquet_files, split_of_name
-from medground.errors import ConfigError, ImageError, MissingExtraError, TruthError
-from medground.images import MedicalImage, load_image
+from medground.errors import ConfigError, MissingExtraError, TruthError
+from medground.images import MedicalImage
 from medground.masks import encode_rle, key_points
 from medground.parsing import format_answer
 from medground.prompts import Mode
@@ -35,7 +35,7 @@ from medground.train.config import TrainConfig
 from medground.train.varied import vary
 from medground.types import Box, Mask, Point
 
-__all__ = ["DIRECT_SHARE", "Examples", "Rows", "dataset", "open_rows", "picture_of"]
+__all__ = ["DIRECT_SHARE", "Examples", "Rows", "dataset", "open_rows"]
 
 DIRECT_SHARE = 0.25
 """How often a row is asked for the answer alone where ``data.mode`` is ``both``."""
@@ -143,25 +143,6 @@ def _check_answer(row: Row) -> None:
         raise TruthError("extra_info.think: holds a think or answer tag; remove it")
 
 
-def picture_of(picture: Picture, root: str | Path) -> MedicalImage:
-    """Read a row's picture within the bounds of `medground.images.load_image`.
-
-    Raises
-    ------
-    ImageError
-        When it can't be read.
-    """
-    if picture.data is None:
-        return load_image(picture.file(root))
-    with tempfile.NamedTemporaryFile(prefix="medground-") as copy:
-        copy.write(picture.data)
-        copy.flush()
-        try:
-            return load_image(copy.name)
-        except ImageError as error:
-            raise ImageError(str(error).replace(copy.name, picture.path or "embedded picture")) from error
-
-
 class Examples:
     """What a trainer is given of each row; see the module.
 
@@ -208,18 +189,18 @@ class Examples:
         rng = random.Random(f"{self.config.seed}/{epoch}/{row.id}")  # noqa: S311 - chance for training, not for secrets
         try:
             return self._example(row, root, rng)
-        except (TruthError, ImageError, ValueError) as error:
+        except (TruthError, ValueError) as error:
             raise TruthError(f"{self.rows.where(index)}: {error}") from error
 
     def _example(self, row: Row, root: str | Path, rng: random.Random) -> dict[str, Any]:
-        image = picture_of(row.image, root)
+        image = open_image(row.image, root)
         if row.coordinates == "pixels" and image.size != row.image_size:
             raise TruthError(
                 f"image_size: says {row.image_size[0]} x {row.image_size[1]} and the picture has {image.width} x "
                 f"{image.height} pixels; mend one of the two"
             )
         mode = self._mode(row, rng)
-        mask = None if row.mask is None else row.mask.mask(root)
+        mask = None if row.mask is None else open_mask(row.mask, root)
         if self.config.data.augment:
             row, image = vary(row, image, mask, rng, most=self._most)
         asked = self.asker.prepare(Request(image, row.question, mode))

@@ -1,0 +1,202 @@
+"""Supervised training of any vision-language model: the reasoning and the answer, by TRL's trainer.
+
+What is ours: rows in an order that an interrupted run goes on with, the tower's own rate, the soft loss of coordinates
+that are one token each, and a refusal to cut a row that is too long.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import SequentialSampler
+from transformers import PrinterCallback, TrainerCallback
+from trl import SFTConfig, SFTTrainer
+from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
+
+from medground.errors import ConfigError, MedgroundError
+from medground.reasoners._asking import Asker
+from medground.train.checkup import Check, Checkup
+from medground.train.config import TrainConfig
+from medground.train.curves import RunLog
+from medground.train.numbers import NumberLoss
+from medground.train.record import open_run
+from medground.train.rows import Examples, dataset, open_rows
+from medground.train.start import (
+    arguments,
+    load_start,
+    lora_config,
+    parameter_groups,
+    save_model,
+    total_steps,
+    world_size,
+)
+from medground.train.watch import Told, explained, watchers
+
+__all__ = ["RowTrainer", "checkups", "train_sft"]
+
+
+class RowCollator(DataCollatorForVisionLanguageModeling):  # type: ignore[misc]
+    """TRL's, which learns from completions alone; a sequence that is too long is refused instead of cut."""
+
+    def __init__(self, processor: Any, most: int) -> None:
+        super().__init__(processor=processor, completion_only_loss=True)
+        self.most = most
+
+    def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
+        """Return input_ids, attention_mask, labels (rows, tokens) and what the processor makes of the pictures."""
+        names = [example.pop("id") for example in examples]
+        made: dict[str, Any] = super().torch_call(examples)
+        lengths = made["attention_mask"].sum(dim=1).tolist()
+        for name, length in zip(names, lengths, strict=True):
+            if length > self.most:
+                raise ConfigError(
+                    f"row {name} takes {length} tokens and sft.max_tokens is {self.most}: raise it, or lower max_pixels"
+                )
+        return made
+
+
+class RowTrainer(SFTTrainer):  # type: ignore[misc]
+    """`trl.SFTTrainer` with rows in their given order, the tower's own rate and, where asked for, the soft loss."""
+
+    def __init__(self, *, config: TrainConfig, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.config = config
+        self.optimizer: torch.optim.Optimizer | None
+        self.number_loss: NumberLoss | None = None
+        if config.sft.soft_coordinates:
+            tokenizer = self.processing_class.tokenizer
+            self.number_loss = NumberLoss(tokenizer, config.sft.soft_coordinates, self.args.device)
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
+        return SequentialSampler(self.train_dataset)
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """Return AdamW with the tower's own rate and no decay on vectors."""
+        if self.optimizer is None:
+            groups = parameter_groups(self.config, self.model if model is None else model)
+            self.optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98))
+        return self.optimizer
+
+    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Any:
+        """Count the numbers and the words of a whole step, over its batches and processes; each has its own mean."""
+        if self.number_loss is None:
+            return super()._get_num_items_in_batch(batch_samples, device)
+        counts = torch.zeros(2, dtype=torch.long, device=device)
+        for batch in batch_samples:
+            labels = batch["labels"][:, 1:].to(device)
+            told = labels[labels != -100]
+            numbers = self.number_loss.is_number(told).sum()
+            counts += torch.stack([numbers, len(told) - numbers])
+        return self.accelerator.gather(counts[None]).sum(dim=0)
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """Return TRL's loss; or that of numbers plus the weighted one of words."""
+        if self.number_loss is None:
+            return super().compute_loss(
+                model, inputs, return_outputs=return_outputs, num_items_in_batch=num_items_in_batch
+            )
+        labels = inputs["labels"][:, 1:]
+        told = labels != -100
+        outputs = model(**{name: value for name, value in inputs.items() if name != "labels"}, use_cache=False)
+        places, words = self.number_loss(outputs.logits[:, :-1][told], labels[told])
+        counts = (
+            num_items_in_batch
+            if num_items_in_batch is not None
+            else self._get_num_items_in_batch([inputs], labels.device)
+        )
+        numbers, others = counts.clamp(min=1)
+        # Gradients are averaged over processes, and the counts are those of all of them.
+        world = self.accelerator.num_processes
+        loss = (places / numbers + self.config.sft.text_weight * words / others) * world
+        parts = self._metrics["train" if self.model.training else "eval"]
+        share = world * self.current_gradient_accumulation_steps
+        parts["places"].append((places.detach() / numbers).item() * share)
+        parts["words"].append((words.detach() / others).item() * share)
+        return (loss, outputs) if return_outputs else loss
+
+
+def train_sft(config: TrainConfig, *, resume: bool = False, progress: Told | None = None) -> Path:
+    """Train a model on the reasoning and the answers of rows; return the trained model's folder.
+
+    Parameters
+    ----------
+    config : TrainConfig
+        Of kind ``"sft"``.
+    resume : bool
+        Go on from the last checkpoint in the run's folder, with the very rows that would have followed.
+    progress : callable, optional
+        Is told where the training stands; see `medground.train.watch.Told`.
+
+    Returns
+    -------
+    Path
+        ``OUT/model``, which `medground.reasoners.load_reasoner` loads.
+
+    Raises
+    ------
+    ConfigError, TruthError, ReasonerError
+        When the configuration, a row or the model can't be used.
+    TrainingError
+        When the training can't go on; says why and what to change.
+    """
+    if config.kind != "sft":
+        raise ConfigError(f"kind: is {config.kind!r}; train it with medground train {config.kind}")
+    start = load_start(config)
+    checkpoint = open_run(config, start.asker, resume=resume)
+    rows = open_rows(config)
+    steps = total_steps(config, len(rows))
+    length = steps * config.batch * config.accumulation * world_size()
+    trainer = RowTrainer(
+        config=config,
+        model=start.model,
+        args=SFTConfig(**arguments(config, steps), max_steps=steps, max_length=None, completion_only_loss=True),
+        train_dataset=dataset(Examples(rows, config, start.asker, in_a_row=True), length),
+        data_collator=RowCollator(start.processor, config.sft.max_tokens),
+        processing_class=start.processor,
+        peft_config=lora_config(config, start.model),
+        callbacks=[*watchers(config, progress=progress), *checkups(config, start.asker)],
+    )
+    trainer.remove_callback(PrinterCallback)
+    with _plain(), explained(config, lambda: int(trainer.state.global_step)):
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    trainer.save_state()
+    return save_model(trainer, start, config)
+
+
+def checkups(config: TrainConfig, asker: Asker) -> list[TrainerCallback]:
+    """Return the callback that checks the model on validation rows; none where there are no such rows."""
+    if config.data.val is None:
+        return []
+    rows = open_rows(config, "val")
+    most = config.grpo.max_completion if config.kind == "grpo" else min(config.sft.max_tokens, 1024)
+    check = Check(
+        [(row, Path(config.data.root or rows.home(index))) for index, row in enumerate(rows)],
+        asker,
+        config.folder,
+        recipe=config.grpo.recipe if config.kind == "grpo" else "medground",
+        mode="direct" if config.data.mode == "direct" else "reason",
+        segmenter=config.segmenter,
+        max_new_tokens=most,
+        batch=config.batch,
+    )
+    return [Checkup(check, config.eval_every, RunLog(config.folder))]
+
+
+@contextlib.contextmanager
+def _plain() -> Iterator[None]:
+    """Give the one sentence of an error again that a process which prepares rows has wrapped in its traceback."""
+    try:
+        yield
+    except MedgroundError as error:
+        text = str(error)
+        if not text.startswith("Caught "):
+            raise
+        last = text.strip().splitlines()[-1]
+        raise type(error)(re.sub(r"^[\w.]+Error: ", "", last)) from error
