@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from medground import taxonomy
 from medground.data.questions import PICTURE_WORDS
 from medground.data.sentences import Frame, fill, load_sentences
-from medground.data.traces import absent_trace, beside, measured_words, named, phrase_beside, present_trace
+from medground.data.traces import absent_trace, agreeing, beside, measured_words, named, phrase_beside, present_trace
 from medground.errors import ConfigError
 from medground.rewards.evidence import Facts, honesty
 
@@ -186,7 +186,7 @@ def _long(record: Mapping[str, Any], rng: random.Random) -> str:
     first = phrase_beside(target, record["modality"], rng)
     parts = [
         fill(
-            rng.choice(said["long"]["what"]),
+            rng.choice(agreeing(said["long"]["what"], named(target))),
             name=named(target),
             phrase=first,
             picture=rng.choice(PICTURE_WORDS[record["modality"]]),

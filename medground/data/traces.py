@@ -6,6 +6,7 @@ Each sentence about a target states what was measured of it, so a trace earns fu
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,7 +16,16 @@ from medground.data.sentences import fill, load_sentences
 from medground.errors import ConfigError
 from medground.rewards.evidence import Facts, claims, evidence, honesty
 
-__all__ = ["absent_trace", "beside", "listed", "measured_words", "named", "phrase_beside", "present_trace"]
+__all__ = [
+    "absent_trace",
+    "agreeing",
+    "beside",
+    "listed",
+    "measured_words",
+    "named",
+    "phrase_beside",
+    "present_trace",
+]
 
 _SIZES = {
     "tiny": ("tiny", "very small"),
@@ -51,6 +61,8 @@ _RELATIONS = {
     "inside": ("inside", "within"),
     "around": ("around",),
 }
+_PLURAL = frozenset({"teeth", "vertebrae", "costal cartilages", "intervertebral discs"})
+_SINGULAR = re.compile(r"\bis \{(?:name|what)\}|\{(?:name|other)_start\} is\b")
 _MOST_SENTENCES = 5
 _TRIES = 60
 
@@ -66,6 +78,18 @@ def named(target: taxonomy.Target) -> str:
     """
     article = target.short.split()[0]
     return f"{article} {target.name}" if article in ("the", "a", "an") else f"the {target.name}"
+
+
+def agreeing(sentences: Sequence[str], name: str) -> list[str]:
+    """Return the sentences whose verb agrees with a name: not "this is {name}" of the teeth.
+
+    Examples
+    --------
+    >>> agreeing(["This is {name}.", "One sees {name}."], "the teeth")
+    ['One sees {name}.']
+    """
+    plural = name.removeprefix("the ") in _PLURAL
+    return [each for each in sentences if not (plural and _SINGULAR.search(each))]
 
 
 def listed(names: Sequence[str]) -> str:
@@ -127,11 +151,7 @@ def beside(record: Mapping[str, Any], rng: random.Random) -> str:
     name = named(taxonomy.target_of(other["category"]))
     start = name[0].upper() + name[1:]
     where = rng.choice(_RELATIONS[other["relation"]])
-    # "The teeth is in view too": such names have other sentences.
-    fitting = [
-        each for each in said["beside"] if "{other_start}" not in each or not name.endswith(("s", "teeth", "ae"))
-    ]
-    return fill(rng.choice(fitting), relation=where, other=name, other_start=start)
+    return fill(rng.choice(agreeing(said["beside"], name)), relation=where, other=name, other_start=start)
 
 
 def _meaning(request: Mapping[str, Any], phrase: str, rng: random.Random) -> list[str]:
@@ -141,7 +161,8 @@ def _meaning(request: Mapping[str, Any], phrase: str, rng: random.Random) -> lis
     what = name = named(target)
     if explained := rng.random() < 0.35:
         what = f"{name}, {phrase_beside(target, request['looks_in'], rng, but=phrase)}"
-    sentences = [fill(rng.choice(own if rng.random() < 0.6 else said["meaning"]["any"]), name=name, what=what)]
+    fitting = agreeing(own if rng.random() < 0.6 else said["meaning"]["any"], name)
+    sentences = [fill(rng.choice(fitting), name=name, what=what)]
     if not explained or rng.random() < 0.3:
         # With "it" left to mean the entity, the sentence must not be read as evidence: `_true` sees to that.
         other = phrase_beside(target, request["looks_in"], rng, but=phrase)
