@@ -21,6 +21,7 @@ from transformers import TrainerCallback
 from medground.errors import MedgroundError
 from medground.train.config import TrainConfig
 from medground.train.curves import RunLog, write_page
+from medground.train.record import last_checkpoint
 
 __all__ = ["Journal", "Told", "TrainProgress", "TrainingError", "Watch", "explained", "watchers", "with_bar"]
 
@@ -292,7 +293,7 @@ def _no_memory(config: TrainConfig, step: int, where: str) -> str:
     """Return what can be done where memory ran out; what costs least first."""
     remedies: list[str] = []
     if not config.gradient_checkpointing:
-        remedies.append("set gradient_checkpointing = true")
+        remedies.append("gradient_checkpointing = true")
     if config.batch > 1:
         remedies.append(
             f"batch = {config.batch // 2} with accumulation = {config.accumulation * 2}, which makes the same step"
@@ -307,11 +308,14 @@ def _no_memory(config: TrainConfig, step: int, where: str) -> str:
             remedies.append("lora or grpo.beta = 0, which need no second model for the KL")
     if config.lora is None:
         remedies.append("a [lora] table")
-    return f"step {step}: {where} has no memory left: {_listed(remedies)}; --resume goes on from the last checkpoint"
+    return (
+        f"step {step}: {where} has no memory left: begin again in another folder with {_listed(remedies)}; where "
+        "something else took the memory, --resume goes on from the last checkpoint"
+    )
 
 
 def _not_finite(what: str, step: int, config: TrainConfig, *, changed: bool = False) -> str:
-    kept = _last_checkpoint(config.folder)
+    kept = _last_good(config.folder)
     before = "" if changed else " before the weights were changed by it"
     return (
         f"step {step}: {what} isn't finite, so the training was stopped{before}: begin "
@@ -320,11 +324,9 @@ def _not_finite(what: str, step: int, config: TrainConfig, *, changed: bool = Fa
     )
 
 
-def _last_checkpoint(folder: Path) -> str:
-    from transformers.trainer_utils import get_last_checkpoint
-
-    found = get_last_checkpoint(str(folder)) if folder.is_dir() else None
-    return "there is no checkpoint yet" if found is None else f"{Path(found).name} is the last good state"
+def _last_good(folder: Path) -> str:
+    found = last_checkpoint(folder)
+    return "there is no checkpoint yet" if found is None else f"{found.name} is the last good state"
 
 
 def _listed(parts: Sequence[str]) -> str:
