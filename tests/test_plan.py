@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import random
 from collections import Counter
 from dataclasses import replace
@@ -127,6 +128,7 @@ def briefs(category: str, number: int, *, split: str = "train", source: str = ""
             split=split,
             side="on the patient's left side" if category.endswith("left") else None,
             box=(0.01 * (index % 80), 0.6, 0.01 * (index % 80) + 0.03, 0.7),
+            look=hashlib.sha256(f"{split}/{source}/{index}".encode()).digest(),
         )
         for index in range(number)
     ]
@@ -222,6 +224,25 @@ def test_central_targets_are_left_out_until_the_centre_box_is_worth_no_more_than
     every = make_plan(listed, 3, Quota(rows=1200, cap=1.0, centred=False), 0)
     assert sum(name.endswith("fetal head") for part in every.questions for name in part) == 200
     assert chosen.log["train"]["targets left out"] == 200 - asked
+
+
+def test_a_picture_is_kept_from_splits_that_are_not_to_see_it() -> None:
+    test, val, train = (briefs("liver", 40, split=split) for split in ("test", "val", "train"))
+    near = bytes([test[3].look[0] ^ 0b111, *test[3].look[1:]])
+    val[5] = replace(val[5], look=test[2].look)
+    train[7], train[8] = replace(train[7], look=near), replace(train[8], look=val[9].look)
+    train[9] = replace(train[9], look=train[10].look)  # within a split it is no leak
+    listed = [*test, *val, *train]
+    plan = make_plan(listed, 3, Quota(cap=1.0, centred=False), 0)
+    asked = {name for part in plan.questions for name in part}
+    hosts = {each.host for part in plan.missing for each in part}
+    left_out = {val[5].id, train[7].id, train[8].id}
+    assert not left_out & (asked | hosts)
+    assert {each.id for each in (*test, train[9], train[10])} <= asked
+    logged = [log["pictures like another split's, left out"] for _, log in sorted(plan.log.items())]
+    assert logged == [[], [f"liver: {each.picture}" for each in (train[7], train[8])], [f"liver: {val[5].picture}"]]
+    every = make_plan(listed, 3, Quota(cap=1.0, centred=False, alike=-1), 0)
+    assert left_out <= {name for part in every.questions for name in part}
 
 
 def test_nothing_absent_where_nothing_is_certain() -> None:

@@ -162,7 +162,7 @@ def _record(request: Record, said: Mapping[str, str], name: str) -> Record:
         "question": said["question"],
         "reasoning": said["reasoning"],
         "template": said.get("template", ""),
-        "asked_by": name,
+        "asked_by": said.get("asked_by", name),
         "healthy": None if request["absent"] else target.healthy,
         "supercategory": target.supercategory,
     }

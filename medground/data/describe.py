@@ -22,11 +22,12 @@ from scipy import ndimage
 from medground import taxonomy
 from medground.data.attributes import measure, quantities
 from medground.data.build import PATIENT_SIDED
+from medground.data.duplicates import perceptual_hash
 from medground.data.grammar import Grammar, Words
 from medground.data.questions import pair_side
 from medground.data.stages import StageReport, part_paths, read_parts, read_stage, run_stage, stage_digest
 from medground.errors import ConfigError, ImageError, MedgroundError, TruthError
-from medground.images import load_image
+from medground.images import MedicalImage, load_image
 from medground.masks import decode_rle
 from medground.rewards.evidence import Facts
 from medground.types import Mask
@@ -247,9 +248,12 @@ def describe_shard(part: str, *, root: str, words: Words) -> list[dict[str, Any]
     """Describe the targets of one part of the stage before; see `describe`."""
     described = []
     for picture, records in _pictures(read_parts(part)):
-        for record in measure_picture(records, grey_of(Path(root) / picture)):
+        grey = grey_of(Path(root) / picture)
+        look = perceptual_hash(MedicalImage.from_array(grey)).hex()
+        for record in measure_picture(records, grey):
             said = words.describe(record)
-            described.append({**record, "short": said["short"], "long": said["long"], "described_by": words.name})
+            by = said.get("described_by", words.name)  # a back end may have had another one's help
+            described.append({**record, "look": look, "short": said["short"], "long": said["long"], "described_by": by})
     return described
 
 

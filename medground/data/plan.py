@@ -16,6 +16,7 @@ import numpy as np
 
 from medground import taxonomy
 from medground.data.absence import certainly_absent, home_words, shown
+from medground.data.duplicates import ALIKE, look_alikes
 from medground.data.gates import CENTRE, overlaps, too_central
 from medground.errors import ConfigError
 
@@ -23,6 +24,9 @@ __all__ = ["Brief", "Missing", "Plan", "Quota", "brief", "make_plan", "share_out
 
 _OTHER_MODALITY = 0.05
 """Weight of an allowed pair of two modalities, whose absence is easier to see, against one of a single modality."""
+
+_KEPT = {"train": 1, "val": 2, "test": 3}
+"""Of two pictures that look alike, the one in the later split is kept."""
 
 _ROUNDS = 300
 _WORDS_FIRST = 0.8
@@ -47,6 +51,9 @@ class Quota:
     centred : bool
         Leave out targets that the centre box answers (`medground.data.gates.CENTRE`), as many as it takes for it not to
         be worth more than chance.
+    alike : int
+        Leave out of train what looks like a picture of val or test, and of val what looks like one of test: the bits by
+        which their hashes differ at most (`medground.data.duplicates`); -1 leaves nothing out.
     """
 
     rows: int | None = None
@@ -54,6 +61,7 @@ class Quota:
     absent: float = 0.1
     most: int = 6
     centred: bool = True
+    alike: int = ALIKE
 
     def __post_init__(self) -> None:
         if self.rows is not None and self.rows < 1:
@@ -79,6 +87,7 @@ class Brief:
     split: str
     side: str | None
     box: tuple[float, float, float, float]
+    look: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +152,7 @@ def brief(record: Mapping[str, Any], part: int) -> Brief:
         record["split"],
         record["attributes"]["side"],
         (x1 / width, y1 / height, x2 / width, y2 / height),
+        bytes.fromhex(record["look"]),
     )
 
 
@@ -173,9 +183,11 @@ def make_plan(briefs: Sequence[Brief], parts: int, quota: Quota, seed: int) -> P
     rows = quota.rows or len(briefs) * 5 // 3
     plan = Plan([{} for _ in range(parts)], [[] for _ in range(parts)])
     homes = _collections(briefs)
+    twins = _twins(briefs, quota.alike)
     splits: dict[str, list[Brief]] = defaultdict(list)
     for each in briefs:
-        splits[each.split].append(each)
+        if _key(each) not in twins:
+            splits[each.split].append(each)
     for split in sorted(splits):
         own = round(rows * len(splits[split]) / len(briefs))
         rng = random.Random(f"{seed}/plan/{split}")  # noqa: S311 - a choice, not a secret
@@ -188,6 +200,9 @@ def make_plan(briefs: Sequence[Brief], parts: int, quota: Quota, seed: int) -> P
         pairs = _absent(splits[split], counts, wanted, homes, rng, plan)
         plan.log[split or "all"] = {
             "targets": len(splits[split]),
+            "pictures like another split's, left out": sorted(
+                {f"{each.source}: {each.picture}" for each in briefs if each.split == split and _key(each) in twins}
+            ),
             "targets left out": sum(not counts[each.id] for each in splits[split]),
             "present": sum(counts.values()),
             "absent": sum(pairs.values()),
@@ -196,6 +211,25 @@ def make_plan(briefs: Sequence[Brief], parts: int, quota: Quota, seed: int) -> P
             },
         }
     return plan
+
+
+def _key(each: Brief) -> tuple[str, str]:
+    return each.source, each.picture
+
+
+def _twins(briefs: Sequence[Brief], alike: int) -> set[tuple[str, str]]:
+    """Return the pictures that look like one of a split which is to be kept from them: test's first, then val's."""
+    if alike < 0:
+        return set()
+    pictures = {_key(each): each for each in briefs}
+    names = sorted(pictures)
+    splits = [pictures[name].split for name in names]
+    found: set[tuple[str, str]] = set()
+    for one, other, _ in look_alikes([pictures[name].look for name in names], splits, alike):
+        first, second = _KEPT.get(splits[one], 0), _KEPT.get(splits[other], 0)
+        if first and second:
+            found.add(names[one] if first < second else names[other])
+    return found
 
 
 # -- what is there ----------------------------------------------------------------------------------------------------
