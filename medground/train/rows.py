@@ -35,7 +35,7 @@ from medground.train.config import TrainConfig
 from medground.train.varied import vary
 from medground.types import Box, Mask, Point
 
-__all__ = ["DIRECT_SHARE", "Examples", "Rows", "dataset", "open_rows"]
+__all__ = ["DIRECT_SHARE", "Examples", "Rows", "completion_of", "dataset", "open_rows"]
 
 DIRECT_SHARE = 0.25
 """How often a row is asked for the answer alone where ``data.mode`` is ``both``."""
@@ -206,7 +206,7 @@ class Examples:
         asked = self.asker.prepare(Request(image, row.question, mode))
         example: dict[str, Any] = {"id": row.id, "prompt": _messages(asked), "image": asked.picture}
         if self.config.kind == "sft":
-            said = _completion(row, mask, asked, mode)
+            said = completion_of(row, mask, asked, mode)
             return {**example, "completion": [{"role": "assistant", "content": said}]}
         truth = self._truth(row, image, mask, asked, mode)
         if self.with_image and row.image.path is not None:
@@ -246,7 +246,14 @@ def _messages(asked: Prepared) -> list[dict[str, str]]:
     return messages
 
 
-def _completion(row: Row, mask: Mask | None, asked: Prepared, mode: Mode) -> str:
+def completion_of(row: Row, mask: Mask | None, asked: Prepared, mode: Mode) -> str:
+    """Return what the model is to write, in its own numbers.
+
+    Raises
+    ------
+    TruthError
+        When there are no key points and no mask to take them from.
+    """
     own = space_named(row.coordinates, *row.image_size)
     box = None if row.box is None else Box(*row.box, own)
     points: tuple[Point, ...] = tuple(Point(*point, own) for point in row.points)

@@ -27,6 +27,7 @@ __all__ = [
     "Start",
     "arguments",
     "count_parameters",
+    "freeze",
     "is_vision",
     "load_start",
     "lora_config",
@@ -79,11 +80,19 @@ def load_start(config: TrainConfig) -> Start:
         When nothing says how the model is asked, or it has no vision tower to freeze.
     """
     try:
-        import torch
+        import torch  # noqa: F401
         import transformers  # noqa: F401
     except ImportError as error:
         raise MissingExtraError(error.name or "torch", extra="train", purpose="training") from error
     asker, model = read_asker(config)
+    freeze(config, model)
+    return Start(model, asker.processor, asker)
+
+
+def freeze(config: TrainConfig, model: Any) -> None:
+    """Take what doesn't learn out of the training; see `load_start`."""
+    import torch
+
     for module in model.modules():
         if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
             _hold(module)
@@ -95,7 +104,9 @@ def load_start(config: TrainConfig) -> Start:
         for name, parameter in model.named_parameters():
             if is_vision(name):
                 parameter.requires_grad_(False)
-    return Start(model, asker.processor, asker)
+        for name, module in model.named_modules():  # what doesn't learn drops nothing out either
+            if is_vision(name):
+                _hold(module)
 
 
 def read_asker(config: TrainConfig, *, weights: bool = True) -> tuple[Asker, Any]:

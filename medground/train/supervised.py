@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch.utils.data import SequentialSampler
 from transformers import PrinterCallback, TrainerCallback
-from trl import SFTConfig, SFTTrainer
-from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
+from trl.trainer.sft_config import SFTConfig
+from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling, SFTTrainer
 
 from medground.errors import ConfigError, MedgroundError
 from medground.reasoners._asking import Asker
@@ -40,7 +40,7 @@ from medground.train.watch import Told, explained, watchers
 __all__ = ["RowTrainer", "checkups", "train_sft"]
 
 
-class RowCollator(DataCollatorForVisionLanguageModeling):  # type: ignore[misc]
+class RowCollator(DataCollatorForVisionLanguageModeling):
     """TRL's, which learns from completions alone; a sequence that is too long is refused instead of cut."""
 
     def __init__(self, processor: Any, most: int) -> None:
@@ -60,7 +60,7 @@ class RowCollator(DataCollatorForVisionLanguageModeling):  # type: ignore[misc]
         return made
 
 
-class RowTrainer(SFTTrainer):  # type: ignore[misc]
+class RowTrainer(SFTTrainer):
     """`trl.SFTTrainer` with rows in their given order, the tower's own rate and, where asked for, the soft loss."""
 
     def __init__(self, *, config: TrainConfig, **kwargs: Any) -> None:
@@ -99,7 +99,7 @@ class RowTrainer(SFTTrainer):  # type: ignore[misc]
     ) -> Any:
         """Return TRL's loss; or that of numbers plus the weighted one of words."""
         if self.number_loss is None:
-            return super().compute_loss(
+            return super().compute_loss(  # type: ignore[no-untyped-call]
                 model, inputs, return_outputs=return_outputs, num_items_in_batch=num_items_in_batch
             )
         labels = inputs["labels"][:, 1:]
