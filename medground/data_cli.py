@@ -146,6 +146,27 @@ def ask(
 
 
 @app.command()
+def assemble(
+    out: Out,
+    title: Annotated[str, typer.Option(help="The card's heading; the folder's name without it.")] = "",
+    embed: Annotated[bool, typer.Option("--embed", help="Put the pictures into the files.")] = False,
+    reviewed_only: Annotated[
+        bool, typer.Option("--reviewed-only", help="Leave out what nobody accepted or edited.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Draws the rows of the sheet.")] = 0,
+) -> None:
+    """Write the build's parquet files, people's decisions applied, with a card, its statistics and a sheet."""
+    from medground.data.assemble import assemble as run
+
+    report = run(out, embed=embed, reviewed_only=reviewed_only, title=title, seed=seed)
+    for file, (name, count) in zip(report.files, report.rows.items(), strict=True):
+        typer.echo(f"{count} rows ({name}): {file}")
+    for record, reason in report.refused:
+        typer.echo(f"left out: {record}, edited, because {reason}", err=True)
+    typer.echo(f"card: {out / 'README.md'}; sheet: {out / 'sheet.png'}")
+
+
+@app.command()
 def review(
     out: Out,
     host: Annotated[str, typer.Option(help="Any but this machine's own address demands a token.")] = "127.0.0.1",

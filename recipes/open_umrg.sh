@@ -18,5 +18,5 @@ python=${PYTHON:-python}
 "$python" -m medground data clean "$masks" --out "$out" --seed 0 --workers "$workers"
 "$python" -m medground data describe "$out" --seed 0 --workers "$workers"
 "$python" -m medground data ask "$out" --seed 0 --workers "$workers"
-"$python" -m medground.data.assemble "$out" --title "Open U-MRG"
+"$python" -m medground data assemble "$out" --title "Open U-MRG"
 cat "$out/README.md"
