@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from medground import taxonomy
 from medground.data.absence import HOMES, NEIGHBOURS, certainly_absent, home_of, home_words, shown
-from medground.data.plan import Brief, Plan, Quota, make_plan, share_out
+from medground.data.plan import Brief, Plan, Quota, make_plan
+from medground.data.sharing import share_out
 from medground.errors import ConfigError
 
 # -- what is certainly absent -----------------------------------------------------------------------------------------
