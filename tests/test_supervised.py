@@ -1,0 +1,255 @@
+"""Supervised training through TRL: what it learns from, what it leaves alone, and that a crash costs nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("trl", reason="trl isn't installed: pip install 'medground[train]'")
+pytest.importorskip("pyarrow")
+
+from small_training import changed, settings, tiny_nano, write_data  # noqa: E402
+from test_reasoners_hf import make_folder  # noqa: E402
+
+from medground.errors import ConfigError  # noqa: E402
+from medground.images import load_image  # noqa: E402
+from medground.parsing import parse  # noqa: E402
+from medground.reasoners import Request, load_reasoner  # noqa: E402
+from medground.train.config import TrainConfig  # noqa: E402
+from medground.train.describe import describe_run  # noqa: E402
+from medground.train.numbers import NumberLoss  # noqa: E402
+from medground.train.supervised import train_sft  # noqa: E402
+
+SOFT = {"sft": {"soft_coordinates": 10.0, "max_tokens": 400}}
+KILLED = """
+import json, os, signal, sys
+from medground.train.config import TrainConfig
+from medground.train.supervised import train_sft
+
+def progress(now):
+    if now.step == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+train_sft(TrainConfig.model_validate(json.loads(sys.argv[1])), progress=progress)
+"""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_data(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def nano(tmp_path_factory):
+    return tiny_nano(tmp_path_factory.mktemp("tiny") / "tiny")
+
+
+def losses(out: Path) -> dict[int, float]:
+    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    return {line["step"]: line["loss"] for line in lines if "loss" in line}
+
+
+def weights(folder: Path) -> dict:
+    from safetensors.torch import load_file
+
+    return load_file(folder / "model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def whole(nano, data, tmp_path_factory):
+    """A run that nothing disturbed."""
+    page = settings(
+        nano,
+        data,
+        tmp_path_factory.mktemp("runs") / "whole",
+        steps=7,
+        batch=3,
+        accumulation=2,
+        save_every=2,
+        vision_rate=1e-4,
+        **SOFT,
+    )
+    page["data"] |= {"augment": True, "mode": "both"}
+    return page, train_sft(TrainConfig.model_validate(page))
+
+
+def test_a_killed_run_goes_on_as_if_nothing_had_been(whole, tmp_path):
+    page, model = whole
+    page = page | {"out": str(tmp_path / "killed")}
+    run = subprocess.run(
+        [sys.executable, "-c", KILLED, json.dumps(page)], env=os.environ | {"CUDA_VISIBLE_DEVICES": ""}, check=False
+    )
+    assert run.returncode == -signal.SIGKILL
+    out = Path(page["out"])
+    assert (out / "checkpoint-4").is_dir()
+    # What a crash while a checkpoint was written leaves behind isn't gone on from.
+    (out / "checkpoint-6").mkdir()
+    (out / "checkpoint-6" / "model.safetensors").write_bytes(b"half")
+    config = TrainConfig.model_validate(page)
+    with pytest.raises(ConfigError, match="holds checkpoints of a run; give --resume"):
+        train_sft(config)
+    other = TrainConfig.model_validate(page | {"rate": 2e-3})
+    with pytest.raises(ConfigError, match=r"run\.json: rate: was 0\.001 and is now 0\.002"):
+        train_sft(other, resume=True)
+    again = train_sft(config, resume=True)
+    there, here = losses(model.parent), losses(out)
+    assert list(here) == list(there) == list(range(1, 8))
+    assert list(here.values()) == pytest.approx(list(there.values()), abs=1e-5)
+    one, two = weights(model), weights(again)
+    assert all(torch.allclose(one[name], two[name], atol=1e-5) for name in one)
+    assert [each["from"] for each in json.loads((out / "run.json").read_text())["resumed"]] == ["checkpoint-4"]
+
+
+def test_the_loss_falls_and_everything_learns_but_the_statistics(whole, nano):
+    _, model = whole
+    told = list(losses(model.parent).values())
+    assert told[-1] < told[0]
+    before, after = weights(nano), weights(model)
+    names = changed(before, after)
+    assert any("vision_tower" in name for name in names)
+    assert any("language_model" in name for name in names)
+    assert not {name for name in names if "running_" in name or "num_batches" in name}
+    assert all(value.isfinite().all() for value in after.values())
+
+
+def test_the_trained_model_is_asked_as_it_was_trained(whole, data):
+    page, model = whole
+    reasoner = load_reasoner(str(model), device="cpu")
+    assert reasoner.name == page["name"]
+    assert (reasoner.template, reasoner.coordinates) == ("nano-v1", "0-1000")
+    image = load_image(data / "images" / "train0.png")
+    assert reasoner.complete([Request(image, "Where?")], max_new_tokens=4)[0].error is None
+
+
+def test_a_run_says_what_it_was_made_with(whole):
+    page, model = whole
+    run = json.loads((model.parent / "run.json").read_text())
+    assert TrainConfig.model_validate(run["settings"]) == TrainConfig.model_validate(page)
+    assert run["versions"]["torch"] == torch.__version__.split("+")[0] or run["versions"]["torch"] == torch.__version__
+    assert {"python", "transformers", "trl", "peft", "medground", "commit"} <= set(run["versions"])
+    assert run["asked"]["template"] == "nano-v1"
+    assert len(run["data"]["train"]["train.parquet"]) == 64
+
+
+def test_a_step_is_the_same_however_it_is_cut_into_batches(nano, data, tmp_path):
+    found = []
+    for batch, accumulation in ((4, 1), (2, 2), (1, 4)):
+        page = settings(nano, data, tmp_path / f"b{batch}", steps=2, batch=batch, accumulation=accumulation, **SOFT)
+        train_sft(TrainConfig.model_validate(page))
+        found.append(list(losses(tmp_path / f"b{batch}").values()))
+    assert found[1] == pytest.approx(found[0], abs=1e-4)
+    assert found[2] == pytest.approx(found[0], abs=1e-4)
+
+
+def test_what_is_frozen_stays_and_checks_are_made(nano, data, tmp_path):
+    page = settings(nano, data, tmp_path / "frozen", steps=2, batch=2, freeze_vision=True, eval_every=2, **SOFT)
+    page["data"] |= {"val": str(data / "val.parquet"), "val_limit": 2}
+    model = train_sft(TrainConfig.model_validate(page))
+    names = changed(weights(nano), weights(model))
+    assert names
+    assert not {name for name in names if "vision_tower" in name}
+    lines = [json.loads(line) for line in (tmp_path / "frozen" / "log.jsonl").read_text().splitlines()]
+    checks = {line["step"]: line["checkup"] for line in lines if "checkup" in line}
+    assert list(checks) == [0, 2]
+    assert checks[2]["rows"] == 2
+    assert (tmp_path / "frozen" / "eval" / "step-000002.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("family", "coordinates"), [("qwen2_5_vl", "resized pixels"), ("qwen3_vl", "0-1000"), ("internvl", "0-1000")]
+)
+def test_other_families_learn_with_adapters_in_their_own_numbers(family, coordinates, data, tmp_path):
+    start = make_folder(family, tmp_path / family)
+    lora = {"rank": 4, "alpha": 8, "dropout": 0.0}
+    page = settings(
+        start, data, tmp_path / "out", steps=2, batch=2, lora=lora, max_pixels=56 * 56, gradient_checkpointing=True
+    )
+    config = TrainConfig.model_validate(page)
+    told = describe_run(config)
+    assert "LoRA of rank 4" in told
+    assert f"answers in {coordinates}" in told
+    assert not Path(page["out"]).exists()
+    model = train_sft(config)
+    assert all(0 < loss < 20 for loss in losses(tmp_path / "out").values())
+    names = changed(weights(start), weights(model))  # merged: the names are the model's own
+    assert names
+    assert all(name.endswith("weight") for name in names)
+    assert not {name for name in names if ".visual.blocks" in name or "vision_tower" in name or "embed" in name}
+    reasoner = load_reasoner(str(model), device="cpu")
+    assert reasoner.coordinates == coordinates
+    assert not (model / "adapter_config.json").exists()
+
+
+def test_an_adapter_may_be_kept_apart(nano, data, tmp_path):
+    lora = {"rank": 2, "targets": ["q_proj"], "merge": False}
+    page = settings(nano, data, tmp_path / "out", steps=1, batch=2, lora=lora)
+    model = train_sft(TrainConfig.model_validate(page))
+    assert json.loads((model / "adapter_config.json").read_text())["r"] == 2
+    assert load_reasoner(str(nano), device="cpu", adapter=str(model)).name == "tiny+model"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"kind": "grpo"}, "kind: is 'grpo'"),
+        ({"sft": {"max_tokens": 30}}, r"row train\d+ takes \d+ tokens and sft.max_tokens is 30"),
+        ({"sft": {"max_tokens": 30}, "workers": 1}, r"^row train\d+ takes \d+ tokens and sft.max_tokens is 30"),
+        ({"lora": {"targets": ["nothing"]}}, r"lora\.targets: .* has no linear layer .*q_proj"),
+    ],
+)
+def test_what_cant_be_trained_is_told(change, said, nano, data, tmp_path):
+    page = settings(nano, data, tmp_path / "out", steps=1, **change)
+    with pytest.raises(ConfigError, match=said):
+        train_sft(TrainConfig.model_validate(page))
+
+
+def test_numbers_that_arent_single_tokens_have_no_soft_loss(data, tmp_path):
+    start = make_folder("qwen2_vl", tmp_path / "qwen")
+    page = settings(start, data, tmp_path / "out", steps=1, max_pixels=56 * 56, **SOFT)
+    with pytest.raises(ConfigError, match="aren't single tokens"):
+        train_sft(TrainConfig.model_validate(page))
+
+
+@pytest.mark.parametrize("spread", [0.5, 10.0])
+def test_soft_numbers_cost_by_their_distance(spread, nano):
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(nano)
+    loss = NumberLoss(tokenizer, spread, torch.device("cpu"))
+    ids = torch.tensor(tokenizer.convert_tokens_to_ids(["500", "503", "800", "<think>"]))
+    label = ids[:1]
+
+    def cost(said: int) -> float:
+        logits = torch.full((1, len(tokenizer)), -20.0)
+        logits[0, said] = 20.0
+        places, words = loss(logits, label)
+        assert float(words) == 0.0
+        return float(places)
+
+    assert cost(ids[0]) < cost(ids[1]) < cost(ids[2])
+    assert loss.is_number(ids).tolist() == [True, True, True, False]
+    exact = torch.full((1, len(tokenizer)), float("-1e4"))
+    exact[0, loss.ids] = loss.humps[500].clamp(min=1e-30).log()
+    assert float(loss(exact, label)[0]) == pytest.approx(0.0, abs=1e-5)
+
+
+def test_the_answer_that_is_taught_is_the_rows_own(nano, data, tmp_path):
+    from medground.train.rows import Examples, open_rows
+    from medground.train.start import read_asker
+
+    config = TrainConfig.model_validate(settings(nano, data, tmp_path / "out"))
+    asker, _ = read_asker(config, weights=False)
+    rows = open_rows(config)
+    example = Examples(rows, config, asker).example(0)
+    box = parse(example["completion"][0]["content"], asker.space_for(load_image(data / "images" / "train0.png"))).box
+    true = rows[0].truth().box
+    assert box is not None
+    assert true is not None
+    assert box.iou(true) > 0.97
