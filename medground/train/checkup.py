@@ -34,13 +34,18 @@ from medground.reasoners import Completion, Request
 from medground.reasoners._asking import Asker
 from medground.rewards import Recipe, load_recipe, score_batch
 from medground.segmenters import Segmenter
+from medground.train.config import TrainConfig
 from medground.train.curves import RunLog
+from medground.train.rows import open_rows
 from medground.types import Box, Mask, Result
 
-__all__ = ["Check", "Checkup"]
+__all__ = ["Check", "Checkup", "checkups"]
 
 GRID = 12
 """Rows that are drawn: the first ones, always the same."""
+
+LONGEST = 1024
+"""Tokens of an answer in the checks of a supervised run, at most."""
 
 _TRUE = (255, 255, 255)
 _TILE = 320
@@ -263,6 +268,31 @@ class Checkup(TrainerCallback):  # type: ignore[misc]
         told = self.check.measure(model, state.global_step)
         if state.is_world_process_zero:
             self.log.add(state.global_step, checkup=told)
+
+
+def checkups(config: TrainConfig, asker: Asker, recipe: str | Recipe = "medground") -> list[TrainerCallback]:
+    """Return the callback that checks a run's model on its validation rows; none where it has no such rows.
+
+    Raises
+    ------
+    ConfigError, TruthError
+        When the rows can't be used.
+    """
+    if config.data.val is None:
+        return []
+    rows = open_rows(config, "val")
+    most = config.grpo.max_completion if config.kind == "grpo" else min(config.sft.max_tokens, LONGEST)
+    check = Check(
+        [(row, Path(config.data.root or rows.home(index))) for index, row in enumerate(rows)],
+        asker,
+        config.folder,
+        recipe=recipe,
+        mode="direct" if config.data.mode == "direct" else "reason",
+        segmenter=config.segmenter,
+        max_new_tokens=most,
+        batch=config.batch,
+    )
+    return [Checkup(check, config.eval_every, RunLog(config.folder))]
 
 
 class _Said:

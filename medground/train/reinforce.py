@@ -37,16 +37,12 @@ from medground.adapters import weighted
 from medground.adapters.trl import RecipeReward
 from medground.errors import ConfigError, TruthError
 from medground.rewards import Recipe
-from medground.segmenters import Segmenter
-from medground.train.checkup import Check, Checkup
+from medground.train.checkup import checkups
 from medground.train.config import TrainConfig
-from medground.train.curves import RunLog
 from medground.train.record import open_run
 from medground.train.rows import Examples, Rows, dataset, open_rows
 from medground.train.start import (
-    Start,
     arguments,
-    is_vision,
     load_start,
     lora_config,
     parameter_groups,
@@ -61,13 +57,7 @@ __all__ = ["grpo_arguments", "scorable", "train_grpo"]
 _log = logging.getLogger(__name__)
 
 
-def train_grpo(
-    config: TrainConfig,
-    *,
-    resume: bool = False,
-    progress: Told | None = None,
-    segmenter: str | Segmenter | None = None,
-) -> Path:
+def train_grpo(config: TrainConfig, *, resume: bool = False, progress: Told | None = None) -> Path:
     """Train by reinforcement and return the folder of the trained model, which `load_reasoner` loads.
 
     Parameters
@@ -78,8 +68,6 @@ def train_grpo(
         Go on from the last checkpoint of the run's folder.
     progress : callable, optional
         See `medground.train.watch.TrainProgress`.
-    segmenter : str or Segmenter, optional
-        For the Dice of the checks; rewards don't use it.
 
     Returns
     -------
@@ -98,15 +86,10 @@ def train_grpo(
     recipe = weighted(config.grpo.recipe, config.grpo.weights)
     rows, left_out = scorable(open_rows(config), recipe)
     settings = grpo_arguments(config, len(rows))
-    checked = open_rows(config, "val") if config.data.val is not None else None
     start = load_start(config)
-    if config.freeze_vision:
-        _rest_vision(start.model)
     checkpoint = open_run(config, start.asker, resume=resume)
     continuation = _Continuation()
-    callbacks = [continuation, *watchers(config, progress=progress)]
-    if checked is not None:
-        callbacks.append(_checkup(config, start, checked, recipe, segmenter))
+    checks = checkups(config, start.asker, recipe)
     with _without_bars(), explained(config, lambda: continuation.step):
         trainer = _Trainer(
             model=start.model,
@@ -115,7 +98,7 @@ def train_grpo(
             train_dataset=dataset(Examples(rows, config, start.asker), len(rows)),
             processing_class=start.processor,
             peft_config=lora_config(config, start.model),
-            callbacks=callbacks,
+            callbacks=[continuation, *watchers(config, progress=progress), *checks],
             run=config,
         )
         trainer.remove_callback(PrinterCallback)
@@ -160,8 +143,7 @@ def grpo_arguments(config: TrainConfig, rows: int) -> GRPOConfig:
             f"save_every: {config.save_every} isn't a multiple of {between}, the steps that learn from the same "
             "completions; they aren't kept, so a run couldn't go on from between"
         )
-    # A pass over the prompts takes as many times more steps as each completion is learned from.
-    steps = config.steps or total_steps(config, rows) * grpo.iterations
+    steps = total_steps(config, rows)
     return GRPOConfig(
         **arguments(config, steps),
         max_steps=steps,
@@ -200,23 +182,6 @@ def scorable(rows: Rows, recipe: Recipe) -> tuple[Rows, int]:
     return rows, 0
 
 
-def _checkup(
-    config: TrainConfig, start: Start, rows: Rows, recipe: Recipe, segmenter: str | Segmenter | None
-) -> TrainerCallback:
-    """Return the callback that checks on validation rows."""
-    check = Check(
-        [(row, Path(config.data.root or rows.home(index))) for index, row in enumerate(rows)],
-        start.asker,
-        config.folder,
-        recipe=recipe,
-        mode="direct" if config.data.mode == "direct" else "reason",
-        segmenter=segmenter,
-        max_new_tokens=config.grpo.max_completion,
-        batch=max(1, config.batch),
-    )
-    return Checkup(check, config.eval_every, RunLog(config.folder))
-
-
 @contextlib.contextmanager
 def _without_bars() -> Iterator[None]:
     """Keep transformers' bars of loading and writing away from the one that shows the training."""
@@ -227,21 +192,6 @@ def _without_bars() -> Iterator[None]:
     finally:
         if shown:
             transformers.utils.logging.enable_progress_bar()
-
-
-def _rest_vision(model: Any) -> None:
-    """Keep a frozen tower in evaluation mode: no dropout, no dropped paths, no activations kept for gradients."""
-    for name, module in model.named_modules():
-        if is_vision(name):
-            module.eval()
-            module.train = _resting(module)
-
-
-def _resting(module: torch.nn.Module) -> Callable[[bool], torch.nn.Module]:
-    def stay(mode: bool = True) -> torch.nn.Module:
-        return module
-
-    return stay
 
 
 class _Order(RepeatSampler):
