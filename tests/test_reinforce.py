@@ -243,6 +243,21 @@ def test_large_families_learn_low_rank_and_go_on(
     assert told == [], "nobody is told of a run"
 
 
+def test_a_longer_run_goes_on_from_amid_a_round(
+    folders: Callable[[str], str], data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    changes: dict[str, Any] = {
+        "grpo": {"iterations": 2},
+        "log_every": 1,
+        "data": {"train": str(data / "train.parquet")},
+    }
+    train_grpo(config(folders("fast_vlm"), data, tmp_path, steps=3, **changes))
+    train_grpo(config(folders("fast_vlm"), data, tmp_path, steps=8, **changes), resume=True)
+    assert "step 3: its completions weren't kept; new ones are made" in caplog.text
+    # The fourth step makes its own; then rounds begin where they would have begun.
+    assert [line["step"] for line in lines(tmp_path) if "reward" in line] == [1, 3, 4, 5, 7]
+
+
 def test_a_frozen_tower_rests(folders: Callable[[str], str], data: Path, tmp_path: Path) -> None:
     asked = config(folders("fast_vlm"), data, tmp_path / "run", freeze_vision=True, steps=1)
     train_grpo(asked)
