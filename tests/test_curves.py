@@ -98,7 +98,7 @@ def test_a_damaged_line_is_named(tmp_path: Path, bad: str) -> None:
 def test_each_figure_has_its_section() -> None:
     found = series(LINES)
     assert {title: list(curves) for title, curves in found.items()} == {
-        "Validation": ["box_iou", "terms/box", "rows"],
+        "Validation": ["box_iou", "terms/box"],
         "Loss": ["loss"],
         "Reward": ["reward"],
         "Distance from the start": ["kl", "clip_ratio/region_mean"],
@@ -130,7 +130,7 @@ def test_the_page_asks_nothing_of_a_network_and_runs_nothing(tmp_path: Path) -> 
     assert "<nano> & {body}" in words
     assert "step 3: all <completions> earn the same" in words
     charts = [attributes["aria-label"] for tag, attributes in page.tags if tag == "svg"]
-    assert len(charts) == 11
+    assert len(charts) == 10
     assert "loss: 1 at step 1, 0.333 at step 3; 0.333 to 1" in charts
     assert sum(tag == "img" for tag, _ in page.tags) == 2
 
@@ -145,6 +145,16 @@ def test_a_curve_is_drawn_from_left_to_right_and_up(tmp_path: Path) -> None:
     assert x2 - x1 == pytest.approx((x3 - x1) / 3, abs=0.11)
     assert y1 < y3 < y2  # an SVG's y grows downwards
     assert y3 == pytest.approx((y1 + y2) / 2, abs=0.11)
+
+
+def test_a_curve_that_stays_level_lies_in_the_middle(tmp_path: Path) -> None:
+    write(tmp_path, [{"step": step, "loss": 0.25} for step in (1, 2)])
+    page = Page(write_page(tmp_path).read_text())
+    (points,) = [dict(found)["points"] for tag, found in page.tags if tag == "polyline"]
+    assert len({float(point.split(",")[1]) for point in points.split()} - {52.0}) == 0
+    assert page.text.count("0.25") == 2  # the last value and the one mark
+    write(tmp_path / "one", [{"step": 7, "loss": 0.5}])
+    assert "loss: 0.5 at step 7" in write_page(tmp_path / "one").read_text()
 
 
 def test_a_long_run_stays_a_small_page(tmp_path: Path) -> None:

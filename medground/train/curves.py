@@ -146,7 +146,9 @@ def series(lines: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[tuple
     """
     found: dict[str, dict[str, list[tuple[int, float]]]] = {name: {} for name in [*dict(_SECTIONS), _OTHER]}
     for line in lines:
-        for name, value in _flat(line.get("checkup") or {}):
+        for name, value in _flat(
+            {name: value for name, value in (line.get("checkup") or {}).items() if name != "rows"}
+        ):
             found["Validation"].setdefault(name, []).append((line["step"], value))
         for name, value in _flat({name: value for name, value in line.items() if name not in _ABOUT}):
             section = next((title for title, pattern in _SECTIONS if re.fullmatch(pattern, name)), _OTHER)
@@ -159,10 +161,10 @@ _SECTIONS = (
     ("Validation", r"eval_.*"),
     ("Loss", r"loss|places|words|.*_loss|mean_token_accuracy"),
     ("Reward", r"reward|reward_std|frac_reward_zero_std|rewards/.*"),
+    ("Reward by term", r"(?!completions/|clip_ratio/|sampling/|profiling/|tools/)[\w.-]+/[\w.-]+"),
     ("Distance from the start", r"kl|entropy|clip_ratio/region_mean"),
     ("Length", r"completions/(?:mean_length|max_length|clipped_ratio|mean_terminated_length)"),
     ("Optimiser", r"learning_rate|grad_norm|step_time"),
-    ("Reward by term", r"(?!completions/|clip_ratio/|sampling/|profiling/|tools/)[\w.-]+/[\w.-]+"),
 )
 
 
@@ -208,10 +210,14 @@ def write_page(folder: str | Path, *, title: str = "") -> Path:
     if notices:
         told = "".join(f"<li>step {line['step']}: {html.escape(str(line['notice']))}</li>" for line in notices)
         parts.append(f"<h2>What was noticed</h2><ul>{told}</ul>")
+    others = ""
     for section, curves in series(lines).items():
         charts = "".join(_chart(name, curve) for name, curve in curves.items())
-        parts.append(f"<h2>{section}</h2><div class=charts>{charts}</div>")
-    parts += _pictures(folder)
+        if section == _OTHER:
+            others = f"<details><summary>{section}</summary><div class=charts>{charts}</div></details>"
+        else:
+            parts.append(f"<h2>{section}</h2><div class=charts>{charts}</div>")
+    parts += [*_pictures(folder), others]
     page = folder / "curves.html"
     filled = {"title": html.escape(title), "body": "\n".join(parts)}
     write_text(page, re.sub(r"\{(title|body)\}", lambda match: filled[match[1]], _PAGE))
@@ -250,19 +256,22 @@ def _chart(name: str, curve: Sequence[tuple[int, float]]) -> str:
     first, last = points[0][0], points[-1][0]
     low, high = min(value for _, value in points), max(value for _, value in points)
     across, up = (last - first) or 1, (high - low) or 1
-    places = [(44 + 268 * (step - first) / across, 94 - 84 * ((value - low) / up)) for step, value in points]
+    places = [
+        (60 + 252 * (step - first) / across, 94 - 84 * ((value - low) / up if high > low else 0.5))
+        for step, value in points
+    ]
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
     ends = f"{_told(points[0][1])} at step {first}, {_told(points[-1][1])} at step {last}"
     label = html.escape(f"{name}: {ends}; {_told(low)} to {_told(high)}")
     line = f'<polyline points="{path}"/>' if len(points) > 1 else ""
     dot = f'<circle cx="{places[-1][0]:.1f}" cy="{places[-1][1]:.1f}" r="3"/>'
+    levels = ((high, 14), (low, 97)) if high > low else ((low, 55),)
+    marks = "".join(f'<text x="54" y="{y}" text-anchor="end">{_told(value)}</text>' for value, y in levels)
     return (
         f"<figure><figcaption><b>{html.escape(name)}</b> <span>{_told(points[-1][1])}</span></figcaption>"
         f'<svg viewBox="0 0 320 116" role="img" aria-label="{label}"><title>{label}</title>'
-        f'<path class=axis d="M44 97H312"/>{line}{dot}'
-        f'<text x="38" y="14" text-anchor="end">{_told(high)}</text>'
-        f'<text x="38" y="97" text-anchor="end">{_told(low)}</text>'
-        f'<text x="44" y="111">{first}</text><text x="312" y="111" text-anchor="end">{last}</text></svg></figure>'
+        f'<path class=axis d="M60 97H312"/>{line}{dot}{marks}'
+        f'<text x="60" y="111">{first}</text><text x="312" y="111" text-anchor="end">{last}</text></svg></figure>'
     )
 
 
