@@ -16,6 +16,8 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 pytest.importorskip("timm")
 
+import itertools
+
 from conftest import FillingSegmenter  # noqa: E402
 from made_rows import made_rows  # noqa: E402
 from PIL import Image  # noqa: E402
@@ -30,7 +32,7 @@ from medground.reasoners import NANO, Completion, Request, load_reasoner  # noqa
 from medground.reasoners._asking import Asker  # noqa: E402
 from medground.reasoners._load import load_model  # noqa: E402
 from medground.train import checkup  # noqa: E402
-from medground.train.checkup import Check, Checkup  # noqa: E402
+from medground.train.checkup import GRID, Check, Checkup  # noqa: E402
 from medground.train.curves import RunLog  # noqa: E402
 from medground.types import Box  # noqa: E402
 
@@ -143,6 +145,13 @@ def test_the_files_hold_each_answer_and_a_picture_of_the_same_rows(
     colours = {tuple(colour) for colour in sheets[0].reshape(-1, 3).tolist()}
     assert (255, 255, 255) in colours
     assert any(red > 190 and 120 < green < 190 and blue < 60 for red, green, blue in colours), "the answered box"
+
+
+def test_rows_are_drawn_evenly(rows: list[tuple[Row, Path]], tmp_path: Path) -> None:
+    assert sorted(check(rows, tmp_path).drawn) == [0, 1, 2, 3]
+    drawn = sorted(check(rows * 25, tmp_path).drawn)
+    assert (len(drawn), drawn[0], drawn[-1]) == (GRID, 0, 99)
+    assert {after - before for before, after in itertools.pairwise(drawn)} == {9}
 
 
 def test_dice_is_that_of_the_segmenters_mask(

@@ -217,7 +217,6 @@ def test_large_families_learn_low_rank_and_go_on(
         "steps": 4,
         "save_every": 2,
         "log_every": 1,
-        "data": {"train": str(data / "train.parquet")},
         "grpo": {"beta": 0.1},
     }
 
@@ -231,6 +230,8 @@ def test_large_families_learn_low_rank_and_go_on(
         train_grpo(runs[1], progress=stop)
     train_grpo(runs[1], resume=True)
     same_as_if_uninterrupted(runs[1].folder, runs[0].folder)
+    checked = [[line["checkup"] for line in RunLog(run.folder).read() if "checkup" in line] for run in runs]
+    assert checked[0] == checked[1]
     found = lines(runs[0].folder)
     assert found[0]["kl"] == pytest.approx(0, abs=0.05)  # dropout is on in the one and off in the other
     assert all(math.isfinite(line["loss"]) for line in found)

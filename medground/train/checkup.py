@@ -42,7 +42,7 @@ from medground.types import Box, Mask, Result
 __all__ = ["Check", "Checkup", "checkups"]
 
 GRID = 12
-"""Rows that are drawn: the first ones, always the same."""
+"""Rows that are drawn at most: taken evenly, so that not all are of one source, and always the same."""
 
 LONGEST = 1024
 """Tokens of an answer in the checks of a supervised run, at most."""
@@ -101,6 +101,7 @@ class Check:
         self.rows, self.asker, self.out = list(rows), asker, Path(out)
         self.recipe, self.mode, self.batch = load_recipe(recipe), mode, batch
         self.max_new_tokens = max_new_tokens
+        self.drawn = {round(at) for at in np.linspace(0, len(self.rows) - 1, min(GRID, len(self.rows)))}
         self._said: _Said = _Said(asker.name)
         self._grounder = MedGround(self._said, segmenter)
         self._masks = segmenter is not None
@@ -161,7 +162,7 @@ class Check:
             read = result if isinstance(result, Result) else None
             mask = None if row.mask is None else open_mask(row.mask, root, size=image.size)
             figures = self._measured(row, image, read, mask)
-            tile = _tile(row, image, read, figures) if number < GRID else None
+            tile = _tile(row, image, read, figures) if number in self.drawn else None
             terms = self._terms(row, completion)
             answered.append(_Answered(row, completion.text, tokens, cut, read, figures, terms, tile))
         return answered
