@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 from collections.abc import Callable, Sequence
@@ -15,8 +16,6 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 pytest.importorskip("timm")
-
-import itertools
 
 from conftest import FillingSegmenter  # noqa: E402
 from made_rows import made_rows  # noqa: E402

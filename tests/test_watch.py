@@ -95,6 +95,14 @@ def test_a_line_is_written_with_each_checkpoint_and_none_twice(tmp_path: Path) -
     assert (tmp_path / "cut" / "curves.html").is_file()
 
 
+def test_a_run_that_begins_again_begins_its_log_again(tmp_path: Path) -> None:
+    RunLog(tmp_path).add(0, checkup={"box_iou": 0.5})
+    RunLog(tmp_path).add(2, loss=9.0)
+    train(tmp_path, [1.0] * 4)
+    assert [line["step"] for line in RunLog(tmp_path).read()] == [2, 3, 4]
+    assert not [line for line in RunLog(tmp_path).read() if "checkup" in line]
+
+
 def test_the_progress_says_each_step_and_the_last_figures(tmp_path: Path) -> None:
     told: list[TrainProgress] = []
     train(tmp_path, [1.0] * 4, progress=told.append)

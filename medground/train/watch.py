@@ -90,7 +90,8 @@ class Journal(TrainerCallback):  # type: ignore[misc]
         """Cut the log to the step that the run goes on from."""
         self.started = time.monotonic()
         if state.is_world_process_zero:
-            self.log.cut(state.global_step)
+            # Of a run that was ended before its first checkpoint nothing is kept, not even the check of its start.
+            self.log.cut(state.global_step or -1)
         self._tell(state)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
