@@ -16,6 +16,7 @@ import typer
 from medground import RESEARCH_USE, __version__
 from medground.data_cli import app as data_app
 from medground.errors import ConfigError, MedgroundError, ParseError
+from medground.train_cli import app as train_app
 
 if TYPE_CHECKING:
     from medground.batch import BatchProgress
@@ -36,6 +37,7 @@ app = typer.Typer(
 
 
 app.add_typer(data_app)
+app.add_typer(train_app)
 
 
 def main(args: Sequence[str] | None = None) -> None:

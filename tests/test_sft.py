@@ -276,6 +276,6 @@ def test_settings_are_read_and_overridden(tmp_path: Path) -> None:
     assert read_settings(path) == Settings()
 
 
-@pytest.mark.parametrize("path", sorted(RECIPES.glob("nano*.toml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("nano_v0*.toml")), ids=lambda path: path.stem)
 def test_the_recipes_are_valid(path: Path) -> None:
     assert read_settings(path).name.startswith("nano")
