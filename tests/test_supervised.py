@@ -25,6 +25,8 @@ from medground.reasoners import Request, load_reasoner  # noqa: E402
 from medground.train.config import TrainConfig  # noqa: E402
 from medground.train.describe import describe_run  # noqa: E402
 from medground.train.numbers import NumberLoss  # noqa: E402
+from medground.train.rows import Examples, open_rows  # noqa: E402
+from medground.train.start import load_start, parameter_groups, read_asker  # noqa: E402
 from medground.train.supervised import train_sft  # noqa: E402
 
 SOFT = {"sft": {"soft_coordinates": 10.0, "max_tokens": 400}}
@@ -148,6 +150,26 @@ def test_a_step_is_the_same_however_it_is_cut_into_batches(nano, data, tmp_path)
     assert found[2] == pytest.approx(found[0], abs=1e-4)
 
 
+def test_rows_come_in_their_order(nano, data, tmp_path, monkeypatch):
+    places = []
+    original = Examples.example
+    monkeypatch.setattr(Examples, "example", lambda self, place: places.append(place) or original(self, place))
+    train_sft(TrainConfig.model_validate(settings(nano, data, tmp_path / "out", steps=7, batch=2, **SOFT)))
+    assert places[-14:] == list(range(14))  # of 12 rows: two of the second epoch
+
+
+def test_the_tower_has_a_rate_of_its_own(nano, data, tmp_path):
+    page = settings(nano, data, tmp_path / "out", vision_rate=1e-5, weight_decay=0.1)
+    config = TrainConfig.model_validate(page)
+    model = load_start(config).model
+    groups = parameter_groups(config, model)
+    found = {id(weight): (group["lr"], group["weight_decay"]) for group in groups for weight in group["params"]}
+    named = dict(model.named_parameters())
+    assert len(found) == len(named)
+    for name, weight in named.items():
+        assert found[id(weight)] == (1e-5 if "vision_tower" in name else 1e-3, 0.1 if weight.ndim > 1 else 0.0), name
+
+
 def test_what_is_frozen_stays_and_checks_are_made(nano, data, tmp_path):
     page = settings(nano, data, tmp_path / "frozen", steps=2, batch=2, freeze_vision=True, eval_every=2, **SOFT)
     page["data"] |= {"val": str(data / "val.parquet"), "val_limit": 2}
@@ -241,9 +263,6 @@ def test_soft_numbers_cost_by_their_distance(spread, nano):
 
 
 def test_the_answer_that_is_taught_is_the_rows_own(nano, data, tmp_path):
-    from medground.train.rows import Examples, open_rows
-    from medground.train.start import read_asker
-
     config = TrainConfig.model_validate(settings(nano, data, tmp_path / "out"))
     asker, _ = read_asker(config, weights=False)
     rows = open_rows(config)
