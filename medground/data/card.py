@@ -41,7 +41,7 @@ layout is that of U-MRG. {research_use}
 Masks of the collections below became targets (largest component, box, two key points). What a description or a
 reasoning says of a target was measured from its pixels: place, size, brightness against its surroundings, shape. The
 words are those of {words}; knowledge is that of medground's taxonomy. Validation and test questions are put in frames
-and phrases that no training question has. Splits are by patient. Seed {seed}.
+and phrases that no training question has. Splits are by patient{twins}. Seed {seed}.
 
 A gate let a question pass when it doesn't name its target or a synonym, every claim of its reasoning that can be
 checked is true, and the right answer with that reasoning earns full marks of the `medground` reward. {refused} {review}
@@ -115,6 +115,7 @@ def data_card(
         ),
         absent=size["absent"] / size["rows"],
         pairs=_pairs(out),
+        twins=_twins(out),
         shortcuts=shortcuts(files),
         statistics=told.to_markdown().replace("\n## ", "\n### "),
     )
@@ -122,6 +123,14 @@ def data_card(
 
 def _hub_split(stem: str) -> str:
     return {"val": "validation", "all": "train"}.get(stem, stem)
+
+
+def _twins(out: Path) -> str:
+    """Return how many pictures were left out because a split that isn't to see them has their like."""
+    path = out / "plan.json"
+    plan = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    count = sum(len(split["pictures like another split's, left out"]) for split in plan.values())
+    return f"; {count} pictures that look like one of a later split (train, val, test) were left out" if count else ""
 
 
 def _pairs(out: Path) -> str:
