@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from medground.errors import ConfigError
-
-if TYPE_CHECKING:
-    from medground.train.watch import TrainProgress
 
 __all__ = ["app"]
 
@@ -62,34 +57,12 @@ def _train(kind: Literal["sft", "grpo"], path: Path, settings: list[str] | None,
         from medground.train.supervised import train_sft as run
     else:
         from medground.train.reinforce import train_grpo as run
-    with _progress() as progress:
-        model = run(config, resume=resume, progress=progress)
-    typer.echo(f"model: {model}; curves: {config.folder / 'curves.html'}")
-
-
-@contextlib.contextmanager
-def _progress() -> Iterator[Callable[[TrainProgress], None]]:
-    from rich import progress
-    from rich.console import Console
-
-    bar = progress.Progress(
-        progress.TextColumn("step {task.completed:.0f}/{task.total:.0f}"),
-        progress.BarColumn(),
-        progress.TextColumn("{task.description}"),
-        progress.TimeElapsedColumn(),
-        progress.TimeRemainingColumn(),
-        console=Console(stderr=True),
-    )
-    task = bar.add_task("", total=1)
-
-    def show(now: TrainProgress) -> None:
-        shown = {name: now.figures[name] for name in ("loss", "reward") if name in now.figures}
-        told = "  ".join(f"{name} {float(value):.3g}" for name, value in shown.items())
-        bar.update(task, total=now.steps, completed=now.step, description=told)
+    from medground.train.watch import with_bar
 
     try:
-        with bar:
-            yield show
+        with with_bar() as progress:
+            model = run(config, resume=resume, progress=progress)
     except KeyboardInterrupt:
         typer.echo("medground: stopped; the same command with --resume goes on from the last checkpoint", err=True)
         raise typer.Exit(130) from None
+    typer.echo(f"model: {model}; curves: {config.folder / 'curves.html'}")
