@@ -25,6 +25,7 @@ from medground.reasoners import Request, load_reasoner  # noqa: E402
 from medground.train.config import TrainConfig  # noqa: E402
 from medground.train.describe import describe_run  # noqa: E402
 from medground.train.numbers import NumberLoss  # noqa: E402
+from medground.train.record import open_run  # noqa: E402
 from medground.train.rows import Examples, open_rows  # noqa: E402
 from medground.train.start import load_start, parameter_groups, read_asker  # noqa: E402
 from medground.train.supervised import train_sft  # noqa: E402
@@ -100,6 +101,10 @@ def test_a_killed_run_goes_on_as_if_nothing_had_been(whole, tmp_path):
     other = TrainConfig.model_validate(page | {"rate": 2e-3})
     with pytest.raises(ConfigError, match=r"run\.json: rate: was 0\.001 and is now 0\.002"):
         train_sft(other, resume=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WORLD_SIZE", "2")
+        with pytest.raises(ConfigError, match="made by 1 processes and there are 2"):
+            open_run(config, load_start(config).asker, resume=True)
     again = train_sft(config, resume=True)
     there, here = losses(model.parent), losses(out)
     assert list(here) == list(there) == list(range(1, 8))
@@ -125,6 +130,7 @@ def test_the_trained_model_is_asked_as_it_was_trained(whole, data):
     page, model = whole
     reasoner = load_reasoner(str(model), device="cpu")
     assert reasoner.name == page["name"]
+    assert not list(model.glob("*.bin"))
     assert (reasoner.template, reasoner.coordinates) == ("nano-v1", "0-1000")
     image = load_image(data / "images" / "train0.png")
     assert reasoner.complete([Request(image, "Where?")], max_new_tokens=4)[0].error is None
@@ -182,6 +188,24 @@ def test_what_is_frozen_stays_and_checks_are_made(nano, data, tmp_path):
     assert list(checks) == [0, 2]
     assert checks[2]["rows"] == 2
     assert (tmp_path / "frozen" / "eval" / "step-000002.png").is_file()
+
+
+def test_a_dry_run_tells_what_would_be_done_and_writes_nothing(nano, data, tmp_path):
+    grpo = {"generations": 4, "max_completion": 100, "beta": 0.1}
+    page = settings(nano, data, tmp_path / "out", "grpo", batch=4, accumulation=2, epochs=2, grpo=grpo)
+    told = describe_run(TrainConfig.model_validate(page))
+    assert "rows       12 from" in told
+    assert "steps      12 of 8 completions, 4 of each of 2 questions" in told
+    assert "completions at most 100" in told
+    model = load_start(TrainConfig.model_validate(page)).model
+    learns = sum(weight.numel() for weight in model.parameters())
+    assert f"parameters {learns} learn, 0 don't" in told
+    frozen = describe_run(TrainConfig.model_validate(page | {"freeze_vision": True}))
+    assert f"parameters {learns} learn" not in frozen
+    assert ", frozen" in frozen
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(ConfigError, match=r"weights|term"):
+        describe_run(TrainConfig.model_validate(page | {"grpo": grpo | {"weights": {"nothing": 1.0}}}))
 
 
 @pytest.mark.parametrize(

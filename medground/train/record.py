@@ -19,6 +19,7 @@ from medground.errors import ConfigError
 from medground.prompts import template_digest
 from medground.reasoners._asking import Asker
 from medground.train.config import TrainConfig
+from medground.train.start import world_size
 
 __all__ = ["last_checkpoint", "open_run", "versions"]
 
@@ -117,6 +118,7 @@ def open_run(config: TrainConfig, asker: Asker, *, resume: bool = False) -> Path
     now: dict[str, Any] = {
         "settings": config.settings(),
         "versions": versions(),
+        "processes": world_size(),
         "asked": {
             "template": asker.template,
             "digest": template_digest(asker.template),
@@ -151,6 +153,11 @@ def _check_same(file: Path, before: dict[str, Any], now: dict[str, Any]) -> None
         raise ConfigError(f"{file}: {key}: was {was!r} and is now {is_now!r}; --resume can't change it")
     if sorted(before["data"]["train"].values()) != sorted(now["data"]["train"].values()):
         raise ConfigError(f"{file}: data.train: the rows aren't those that the run began with; restore them")
+    if before.get("processes") != now["processes"]:
+        raise ConfigError(
+            f"{file}: the run was made by {before.get('processes')} processes and there are {now['processes']}; each step "
+            "would take other rows: start as many"
+        )
     if before["asked"] != now["asked"]:
         raise ConfigError(f"{file}: the model was asked with {before['asked']} and now with {now['asked']}")
 

@@ -297,6 +297,7 @@ def save_model(trainer: Any, start: Start, config: TrainConfig) -> Path:
         model.merge_and_unload().save_pretrained(folder)
         for name in ("adapter_config.json", "adapter_model.safetensors"):
             (folder / name).unlink(missing_ok=True)
+    (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle that nothing needs; run.json has the settings
     start.processor.save_pretrained(folder)
     said = {"name": config.name, "coordinates": start.asker.coordinates, "template": start.asker.template}
     write_json(folder / CARD, said)
