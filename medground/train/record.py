@@ -52,7 +52,8 @@ def _commit() -> str | None:
         return None
 
     def ask(*words: str) -> str:
-        said = subprocess.run([git, "-C", str(home), *words], capture_output=True, text=True, timeout=30, check=False)  # noqa: S603
+        line = [git, "-C", str(home), *words]
+        said = subprocess.run(line, capture_output=True, text=True, timeout=30, check=False)  # noqa: S603
         return said.stdout.strip()
 
     head = ask("rev-parse", "HEAD")
@@ -155,8 +156,8 @@ def _check_same(file: Path, before: dict[str, Any], now: dict[str, Any]) -> None
         raise ConfigError(f"{file}: data.train: the rows aren't those that the run began with; restore them")
     if before.get("processes") != now["processes"]:
         raise ConfigError(
-            f"{file}: the run was made by {before.get('processes')} processes and there are {now['processes']}; each step "
-            "would take other rows: start as many"
+            f"{file}: the run was made by {before.get('processes')} processes and there are {now['processes']}; each "
+            "step would take other rows: start as many"
         )
     if before["asked"] != now["asked"]:
         raise ConfigError(f"{file}: the model was asked with {before['asked']} and now with {now['asked']}")

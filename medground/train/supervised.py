@@ -14,15 +14,13 @@ from typing import Any
 
 import torch
 from torch.utils.data import SequentialSampler
-from transformers import PrinterCallback, TrainerCallback
+from transformers import PrinterCallback
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling, SFTTrainer
 
 from medground.errors import ConfigError, MedgroundError
-from medground.reasoners._asking import Asker
-from medground.train.checkup import Check, Checkup
+from medground.train.checkup import checkups
 from medground.train.config import TrainConfig
-from medground.train.curves import RunLog
 from medground.train.numbers import NumberLoss
 from medground.train.record import open_run
 from medground.train.rows import Examples, dataset, open_rows
@@ -37,7 +35,7 @@ from medground.train.start import (
 )
 from medground.train.watch import Told, explained, watchers
 
-__all__ = ["RowTrainer", "checkups", "train_sft"]
+__all__ = ["RowTrainer", "train_sft"]
 
 
 class RowCollator(DataCollatorForVisionLanguageModeling):
@@ -168,25 +166,6 @@ def train_sft(config: TrainConfig, *, resume: bool = False, progress: Told | Non
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     trainer.save_state()
     return save_model(trainer, start, config)
-
-
-def checkups(config: TrainConfig, asker: Asker) -> list[TrainerCallback]:
-    """Return the callback that checks the model on validation rows; none where there are no such rows."""
-    if config.data.val is None:
-        return []
-    rows = open_rows(config, "val")
-    most = config.grpo.max_completion if config.kind == "grpo" else min(config.sft.max_tokens, 1024)
-    check = Check(
-        [(row, Path(config.data.root or rows.home(index))) for index, row in enumerate(rows)],
-        asker,
-        config.folder,
-        recipe=config.grpo.recipe if config.kind == "grpo" else "medground",
-        mode="direct" if config.data.mode == "direct" else "reason",
-        segmenter=config.segmenter,
-        max_new_tokens=most,
-        batch=config.batch,
-    )
-    return [Checkup(check, config.eval_every, RunLog(config.folder))]
 
 
 @contextlib.contextmanager
