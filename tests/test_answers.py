@@ -69,6 +69,6 @@ def test_reading_is_light() -> None:
     code = "import sys, medground.answers; sys.exit('numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
     # Whichever of the two that read by it comes first.
-    for first, second in (("metrics", "rewards"), ("rewards.answers", "answer_metrics")):
+    for first, second in (("metrics", "rewards"), ("rewards.judges", "answer_metrics")):
         code = f"import medground.{first}, medground.{second}"
         assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

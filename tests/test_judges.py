@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from loopback import Handler, Server
 
 from medground import taxonomy
+from medground.answers import chosen, yes_or_no
 from medground.errors import ConfigError, MedgroundError, ReasonerError
-from medground.rewards.answers import chosen, yes_or_no
 from medground.rewards.judges import Judge, JudgeItem, OfflineJudge, agreement
 from medground.rewards.overlap import overlap
 from medground.rewards.radiology_words import PHRASES

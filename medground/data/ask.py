@@ -1,16 +1,14 @@
 """Third stage of a build: an implicit question, its reasoning and its answer for each target, in several styles.
 
-Run it as ``python -m medground.data.ask OUT``; it reads ``OUT/describe`` and writes ``OUT/ask``. What a gate refuses
+On the command line ``medground data ask OUT``; it reads ``OUT/describe`` and writes ``OUT/ask``. What a gate refuses
 goes to ``OUT/ask/part-NNNNN.refused.jsonl``, with the reason.
 """
 
 from __future__ import annotations
 
-import argparse
 import functools
 import itertools
 import random
-import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -23,7 +21,7 @@ from medground.data.gates import plain_question, refuse
 from medground.data.grammar import Grammar, Words
 from medground.data.plan import Missing, Quota, brief, make_plan
 from medground.data.stages import StageReport, part_paths, read_parts, read_stage, run_stage, stage_digest
-from medground.errors import ConfigError, MedgroundError
+from medground.errors import ConfigError
 
 __all__ = ["LONG", "ask", "ask_shard", "reasons"]
 
@@ -230,26 +228,3 @@ def ask(
 def reasons(out: str | Path) -> Counter[str]:
     """Return how many questions were refused, by the kind of the reason."""
     return Counter(record["refused"].split(":")[0] for record in read_parts(Path(out) / "ask", "refused"))
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Ask about the targets of a build."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("out", type=Path, help="the build's folder, which holds describe/")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--rows", type=int, help="in all; five for every three targets without it")
-    parser.add_argument("--workers", type=int, default=0, help="processes; 0 is one a core")
-    parser.add_argument("--ray", action="store_true", help="run on the Ray cluster that RAY_ADDRESS names")
-    parser.add_argument("--restart", action="store_true", help="throw away what is there")
-    said = parser.parse_args(arguments)
-    options = {"workers": said.workers, "ray": said.ray, "restart": said.restart}
-    try:
-        report = ask(said.out, seed=said.seed, quota=Quota(rows=said.rows), **options)
-        refused = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons(said.out).items())) or "none"
-    except MedgroundError as error:
-        parser.exit(2, f"{error}\n")
-    sys.stderr.write(f"{report.records['']} questions -> {report.folder}; refused: {refused}\n")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,15 +1,13 @@
 """Last step of a build: question records, as people left them, to one parquet file a split, with a card and a sheet.
 
-Run it as ``python -m medground.data.assemble OUT``; it reads ``OUT/ask`` and ``OUT/review.jsonl``, and writes
+On the command line ``medground data assemble OUT``; it reads ``OUT/ask`` and ``OUT/review.jsonl``, and writes
 ``OUT/{train,val,test}.parquet``, ``OUT/README.md``, ``OUT/statistics.json`` and ``OUT/sheet.png``.
 """
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +21,7 @@ from medground.data.schema import write_rows
 from medground.data.show import pick_rows, show
 from medground.data.stages import read_parts, read_stage
 from medground.data.stats import Statistics, statistics
-from medground.errors import ConfigError, MedgroundError
+from medground.errors import ConfigError
 from medground.masks import decode_rle
 
 __all__ = ["SPLITS", "AssembleReport", "assemble", "row_of_record"]
@@ -175,23 +173,3 @@ def _rows(records: Iterator[dict[str, Any]], split: str, refused: list[tuple[str
             refused.append((record["id"], why))
         elif record["split"] == split:
             yield row_of_record(record)
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Assemble a build's data set."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("out", type=Path, help="the build's folder, which holds ask/")
-    parser.add_argument("--embed", action="store_true", help="put the pictures into the files")
-    parser.add_argument("--reviewed-only", action="store_true", help="leave out what nobody accepted or edited")
-    parser.add_argument("--title", default="", help="the card's heading")
-    said = parser.parse_args(arguments)
-    try:
-        report = assemble(said.out, embed=said.embed, reviewed_only=said.reviewed_only, title=said.title)
-    except MedgroundError as error:
-        parser.exit(2, f"{error}\n")
-    rows = ", ".join(f"{count} {split}" for split, count in report.rows.items())
-    sys.stderr.write(f"{rows} -> {said.out}\n")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,14 +1,12 @@
 """Second stage of a build: measure each target, in its picture and beside the others there, and describe it in words.
 
-Run it as ``python -m medground.data.describe OUT``; it reads ``OUT/clean`` and writes ``OUT/describe``.
+On the command line ``medground data describe OUT``; it reads ``OUT/clean`` and writes ``OUT/describe``.
 """
 
 from __future__ import annotations
 
-import argparse
 import functools
 import itertools
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +24,7 @@ from medground.data.duplicates import perceptual_hash
 from medground.data.grammar import Grammar, Words
 from medground.data.questions import pair_side
 from medground.data.stages import StageReport, part_paths, read_parts, read_stage, run_stage, stage_digest
-from medground.errors import ConfigError, ImageError, MedgroundError, TruthError
+from medground.errors import ConfigError, ImageError, TruthError
 from medground.images import MedicalImage, load_image
 from medground.masks import decode_rle
 from medground.rewards.evidence import Facts
@@ -308,23 +306,3 @@ def describe(
         workers=workers,
         **options,
     )
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Describe the targets of a build."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("out", type=Path, help="the build's folder, which holds clean/")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--workers", type=int, default=0, help="processes; 0 is one a core")
-    parser.add_argument("--ray", action="store_true", help="run on the Ray cluster that RAY_ADDRESS names")
-    parser.add_argument("--restart", action="store_true", help="throw away what is there")
-    said = parser.parse_args(arguments)
-    try:
-        report = describe(said.out, seed=said.seed, workers=said.workers, ray=said.ray, restart=said.restart)
-    except MedgroundError as error:
-        parser.exit(2, f"{error}\n")
-    sys.stderr.write(f"{report.records['']} targets described -> {report.folder}\n")
-
-
-if __name__ == "__main__":
-    main()

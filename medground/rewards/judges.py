@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
-from medground.rewards.answers import chosen, plain, yes_or_no
+from medground.answers import chosen, plain, yes_or_no
 from medground.rewards.overlap import overlap
 
 __all__ = ["Judge", "JudgeItem", "OfflineJudge", "agreement"]

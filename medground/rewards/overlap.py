@@ -6,7 +6,7 @@ import functools
 import re
 from dataclasses import dataclass
 
-from medground.rewards.answers import plain
+from medground.answers import plain
 from medground.rewards.radiology_words import EXCLUSIVE, NUMBER_WORDS, OPAQUE, PHRASES, STOP_WORDS
 
 __all__ = ["overlap"]
