@@ -170,9 +170,8 @@ def test_rows_keep_what_has_no_field(records: dict[str, dict[str, Any]]) -> None
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no stage of a build"):
         assemble(tmp_path)
-    run = subprocess.run(
-        [sys.executable, "-m", "medground.data.assemble", str(tmp_path)], capture_output=True, text=True, check=False
-    )
+    command = [sys.executable, "-m", "medground", "data", "assemble", str(tmp_path)]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
     assert run.returncode == 2
     assert "run the stage first" in run.stderr
     assert "Traceback" not in run.stderr
