@@ -1,4 +1,4 @@
-"""Files written whole or not at all, folders held against other runs, and digests."""
+"""Files written whole or not at all, lines appended and read again, folders held against other runs, and digests."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 from medground.errors import ConfigError
 
-__all__ = ["IMAGE_ENDINGS", "alone", "make_folder", "sha256", "write_bytes", "write_json", "write_text"]
+__all__ = ["IMAGE_ENDINGS", "alone", "make_folder", "read_lines", "sha256", "write_bytes", "write_json", "write_text"]
 
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".dcm", ".dicom", ".nii", ".nii.gz")
 """How files that count as images are named where only names can tell; reading one never asks its name."""
@@ -54,6 +54,35 @@ def write_text(path: Path, content: str) -> None:
 def write_json(path: Path, content: Any) -> None:
     """Write one JSON value, indented, without NaN; see `write_bytes`."""
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, tuple[int, int], dict[str, Any]]]:
+    """Yield the JSON objects of a file that lines are appended to: number (from 1), span of bytes, and the object.
+
+    A last line that a kill left half-written is left out; whoever appends cuts the file after the last span first.
+
+    Raises
+    ------
+    ConfigError
+        When the file can't be read, or another line isn't a JSON object.
+    """
+    end = 0
+    try:
+        with path.open("rb") as stream:
+            size = os.fstat(stream.fileno()).st_size
+            for number, line in enumerate(stream, 1):
+                start, end = end, end + len(line)
+                try:
+                    row = json.loads(line) if line.endswith(b"\n") else None
+                except (ValueError, RecursionError):
+                    row = None
+                if not isinstance(row, dict):
+                    if end >= size:  # a run that is still going on may have written more since
+                        return
+                    raise ConfigError(f"{path}:{number} is damaged; remove that line")
+                yield number, (start, end), row
+    except OSError as error:
+        raise ConfigError(f"can't read {path}: {error.strerror or error}; restore it or choose another") from error
 
 
 def make_folder(path: str | Path) -> Path:

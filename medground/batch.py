@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
 
-from medground._io import IMAGE_ENDINGS, alone, make_folder, write_bytes, write_json
+from medground._io import IMAGE_ENDINGS, alone, make_folder, read_lines, write_bytes, write_json
 from medground.errors import ConfigError, MedgroundError, ParseError
 from medground.pipeline import MedGround
 from medground.prompts import Mode, clean_question
@@ -314,34 +314,24 @@ def _recover(path: Path, digests: Mapping[str, str], retry_failed: bool) -> set[
         return set()
     done: set[str] = set()
     keep: list[tuple[int, int]] = []
-    offset = whole = 0
+    whole = 0
     redo = False
-    with path.open("rb") as stream:
-        size = os.fstat(stream.fileno()).st_size
-        for number, line in enumerate(stream, 1):
-            start, offset = offset, offset + len(line)
-            try:
-                if not line.endswith(b"\n"):
-                    raise ValueError("half-written")
-                row = json.loads(line)
-                name = row["id"]
-            except (ValueError, KeyError, TypeError) as error:
-                if offset == size:
-                    break
-                raise ConfigError(f"{path}:{number} is damaged; remove that line to continue the batch") from error
-            whole = offset
-            if retry_failed and "error" in row:
-                redo = True
-                continue
-            if name in done:
-                raise ConfigError(f"{path}:{number}: id {name!r} is there twice; remove one of its lines")
-            if row.get("input") != digests.get(name, row.get("input")):
-                raise ConfigError(f"{path}:{number}: row {name!r} was another question or image; choose another folder")
-            done.add(name)
-            keep.append((start, offset))
+    for number, span, row in read_lines(path):
+        whole = span[1]
+        if not isinstance(name := row.get("id"), str):
+            raise ConfigError(f"{path}:{number} is damaged; remove that line")
+        if retry_failed and "error" in row:
+            redo = True
+            continue
+        if name in done:
+            raise ConfigError(f"{path}:{number}: id {name!r} is there twice; remove one of its lines")
+        if row.get("input") != digests.get(name, row.get("input")):
+            raise ConfigError(f"{path}:{number}: row {name!r} was another question or image; choose another folder")
+        done.add(name)
+        keep.append(span)
     if redo:
         write_bytes(path, _parts(path, keep))
-    elif whole < offset:
+    elif whole < path.stat().st_size:
         os.truncate(path, whole)
     return done
 
