@@ -22,7 +22,7 @@ from medground.rewards.evidence import Facts, claims, holds
 from medground.train.augment import View, choose_view, show, show_mask
 from medground.types import Mask
 
-__all__ = ["vary"]
+__all__ = ["keeps_its_side", "stays_true", "vary"]
 
 LEAST_IN_SIGHT = 0.6
 """Share of the target that a view must keep; with less of it, the question would be about a rest."""
@@ -60,13 +60,13 @@ def vary(
     if mask is not None and row.box is not None:
         for _ in range(_TRIES):
             view = choose_view(rng, row.source, _unit_box(row))
-            if (view.mirrored or view.turns) and _keeps_its_side(row):
+            if (view.mirrored or view.turns) and keeps_its_side(row):
                 continue
             if (found := _under(row, picture, mask, view, rng, most)) is not None:
                 return found
     view = View(gain=rng.uniform(0.75, 1.25), offset=rng.uniform(-25, 25))
     shown = MedicalImage.from_array(show(picture, view, picture.size), file_name=image.provenance.file_name)
-    if mask is not None and not _stays_true(row, _facts(image.rgb, mask), _facts(shown.rgb, mask)):
+    if mask is not None and not stays_true(row, _facts(image.rgb, mask), _facts(shown.rgb, mask)):
         return row, image
     return row, shown
 
@@ -75,9 +75,14 @@ def _unit_box(row: Row) -> tuple[float, ...]:
     return convert(row.box or (0, 0, 1, 1), space_named(row.coordinates, *row.image_size), Space.unit())
 
 
-def _keeps_its_side(row: Row) -> bool:
+def keeps_its_side(row: Row) -> bool:
+    """Whether a row's question or target is about one side, so that turning or mirroring would make it wrong."""
     attributes = row.other.get("attributes") or {}
-    return bool(taxonomy.side_of(row.category) or attributes.get("side") or _SIDED.search(row.question))
+    try:
+        named = taxonomy.side_of(row.category) is not None
+    except ConfigError:  # another project's category
+        named = _SIDED.search(row.category) is not None
+    return bool(named or attributes.get("side") or _SIDED.search(row.question))
 
 
 def _facts(pixels: npt.NDArray[np.uint8], mask: Mask) -> Facts:
@@ -101,7 +106,7 @@ def _under(
     reasoning = row.reasoning and _reasoning(row, view, seen, grey, facts, rng)
     before = _facts(np.asarray(picture), mask)
     new = row.model_copy(update={"reasoning": reasoning})
-    if reasoning is None or not _stays_true(new, before, facts):
+    if reasoning is None or not stays_true(new, before, facts):
         return None
     box, points, space = box_of(seen), key_points(seen), Space.pixels(*size)
     moved = {
@@ -133,8 +138,8 @@ def _within(size: tuple[int, int], most: int) -> tuple[int, int]:
     return max(1, round(size[0] * shrink)), max(1, round(size[1] * shrink))
 
 
-def _stays_true(row: Row, before: Facts, now: Facts) -> bool:
-    """Whether no claim of a row that was true, or that couldn't be told, is false now."""
+def stays_true(row: Row, before: Facts, now: Facts) -> bool:
+    """Whether no claim of a row's question or reasoning that was true, or that couldn't be told, is false now."""
     said = (*claims(row.question), *claims(row.reasoning))
     return not any(holds(claim, now) is False and holds(claim, before) is not False for claim in said)
 
