@@ -27,10 +27,12 @@ from medground.errors import ConfigError, TruthError  # noqa: E402
 from medground.images import MedicalImage  # noqa: E402
 from medground.reasoners import Request, load_reasoner  # noqa: E402
 from medground.rewards import Recipe, load_recipe, read_truth  # noqa: E402
+from medground.train import reinforce  # noqa: E402
 from medground.train.config import TrainConfig  # noqa: E402
 from medground.train.curves import RunLog  # noqa: E402
 from medground.train.reinforce import grpo_arguments, scorable, train_grpo  # noqa: E402
 from medground.train.rows import open_rows  # noqa: E402
+from medground.train.start import load_start  # noqa: E402
 from medground.train.watch import TrainProgress  # noqa: E402
 
 TESTS = Path(__file__).parent
@@ -333,3 +335,42 @@ def test_a_wrong_label_stops_with_its_row(folders: Callable[[str], str], data: P
 def test_the_kind_is_grpo(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="kind is 'sft'"):
         train_grpo(TrainConfig(name="a", kind="sft", rate=0.1, data={"train": "x.parquet"}))
+
+
+def test_numbers_have_their_own_credit(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On nano, whose answers can be read: number tokens differ from the rest of their completion, which TRL judges."""
+    seen: list[dict[str, Any]] = []
+    original = reinforce._Trainer._number_advantages
+
+    def spied(self: Any, inputs: Any, made: dict[str, Any]) -> Any:
+        whole = made["advantages"]
+        found = original(self, inputs, made)
+        seen.append({"whole": whole, "found": found, "ids": made["completion_ids"], "mask": made["completion_mask"]})
+        return found
+
+    monkeypatch.setattr(reinforce._Trainer, "_number_advantages", spied)
+    changes = {"steps": 1, "log_every": 1, "save_every": 1, "freeze_vision": True, "max_pixels": None}
+    grpo = {"recipe": "umrg-soft", "generations": 4, "max_completion": 128, "credit": "number"}
+    asked = config("nano", data, tmp_path, grpo=grpo, data={"train": str(data / "train.parquet")}, **changes)
+    train_grpo(asked)
+    assert lines(tmp_path)[0]["number_credit"] > 0
+    (one,) = seen
+    tokenizer = load_start(asked).processor.tokenizer
+    numbers = set(tokenizer.convert_tokens_to_ids([str(number) for number in range(1001)]))
+    own = 0
+    for row, ids in enumerate(one["ids"].tolist()):
+        for place, number in enumerate(ids):
+            if number in numbers:
+                own += bool(one["found"][row, place] != one["whole"][row])
+            elif one["mask"][row, place]:
+                assert one["found"][row, place] == one["whole"][row]
+    assert own > 8
+
+
+def test_a_group_may_not_lie_in_two_processes_where_numbers_are_compared(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    asked = config("nano", data, tmp_path, grpo={"generations": 8, "credit": "number"})
+    with pytest.raises(ConfigError, match=r"multiple of grpo\.generations, 8"):
+        grpo_arguments(asked, 100)

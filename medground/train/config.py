@@ -46,6 +46,9 @@ class DataConfig(_Part):
     augment : bool
         Show each picture anew in each epoch (SFT alone): crops, turns, mirrors, brightness, with boxes, points and
         claims measured again. Needs rows with masks; those without are shown as they are.
+    traces : {"own", "plain"}
+        Teach the rows' own reasoning, or, for rows of the offline grammar, `medground.train.varied.plain_trace`: two
+        short sentences that a small model learns quickly.
     """
 
     train: str
@@ -55,6 +58,7 @@ class DataConfig(_Part):
     limit: Count | None = None
     val_limit: Count | None = 96
     augment: bool = False
+    traces: Literal["own", "plain"] = "own"
 
 
 class LoraConfig(_Part):
@@ -123,6 +127,9 @@ class GrpoConfig(_Part):
         ``grpo``, ``dr_grpo``, ``dapo``, ``bnpo``, ...: how tokens and sequences are averaged.
     scale_rewards : {"group", "batch", "none"}
         By whose standard deviation advantages are divided.
+    credit : {"completion", "number"}
+        Whether all tokens of a completion share its advantage, or each number of the answer has its own; see
+        `medground.train.credit`. For the latter, one prompt's completions must lie in one process.
     iterations : int
         Updates made from the same completions (num_iterations).
     steps_per_generation : int or None
@@ -144,6 +151,7 @@ class GrpoConfig(_Part):
     epsilon_high: Annotated[float, Field(gt=0)] | None = None
     loss_type: str = "dapo"
     scale_rewards: Literal["group", "batch", "none"] = "group"
+    credit: Literal["completion", "number"] = "completion"
     iterations: Count = 1
     steps_per_generation: Count | None = None
     mask_truncated: bool = False
@@ -169,6 +177,10 @@ class TrainConfig(_Part):
         All weights learn where None.
     freeze_vision : bool
         Leave the vision tower as it is (what maps its output to the language model still learns).
+    batch_statistics : bool
+        Let batch normalisation follow the batches (SFT of all weights alone), as a tower that is still far from its
+        task wants it. A step then depends on how it is cut into batches and processes; it doesn't where the model's
+        own statistics are kept.
     gradient_checkpointing : bool
         Compute activations again instead of keeping them: less memory, about a third more time.
     bf16 : bool
@@ -212,6 +224,7 @@ class TrainConfig(_Part):
     data: DataConfig
     lora: LoraConfig | None = None
     freeze_vision: bool = False
+    batch_statistics: bool = False
     gradient_checkpointing: bool = False
     bf16: bool = True
     max_pixels: Count | None = None
@@ -251,6 +264,11 @@ class TrainConfig(_Part):
             raise ValueError(f"[{other}] has no say in a run of kind {self.kind!r}; remove it, or change kind")
         if self.kind == "grpo" and self.data.augment:
             raise ValueError("data.augment is for kind 'sft'; a group's reward needs one truth: set it to false")
+        if self.batch_statistics and (self.kind == "grpo" or self.lora is not None or self.freeze_vision):
+            raise ValueError(
+                "batch_statistics is for kind 'sft' where all weights learn (in GRPO a batch is one picture several "
+                "times over); set it to false"
+            )
         if self.freeze_vision and self.vision_rate is not None:
             raise ValueError("vision_rate has no say where freeze_vision is true; remove one of the two")
         return self

@@ -21,11 +21,13 @@ copy is held in memory.
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import transformers
 from transformers import PrinterCallback, TrainerCallback
@@ -36,9 +38,11 @@ from trl.trainer.utils import RepeatSampler
 from medground.adapters import weighted
 from medground.adapters.trl import RecipeReward
 from medground.errors import ConfigError, TruthError
-from medground.rewards import Recipe
+from medground.rewards import Recipe, score_batch
 from medground.train.checkup import checkups
 from medground.train.config import TrainConfig
+from medground.train.credit import number_credit, spread_over_tokens
+from medground.train.once import look_once
 from medground.train.record import open_run
 from medground.train.rows import Examples, Rows, dataset, open_rows
 from medground.train.start import (
@@ -100,7 +104,11 @@ def train_grpo(config: TrainConfig, *, resume: bool = False, progress: Told | No
             peft_config=lora_config(config, start.model),
             callbacks=[continuation, *watchers(config, progress=progress), *checks],
             run=config,
+            recipe=recipe,
         )
+        for model in (trainer.model, trainer.ref_model):
+            if model is not None:
+                look_once(model)
         trainer.remove_callback(PrinterCallback)
         continuation.trainer = trainer
         if left_out:
@@ -125,6 +133,11 @@ def grpo_arguments(config: TrainConfig, rows: int) -> GRPOConfig:
             f"grpo.generations: {completions} completions are made at once (batch x "
             f"{'grpo.steps_per_generation' if grpo.steps_per_generation else 'accumulation'} x processes), which must "
             f"be a multiple of {grpo.generations}"
+        )
+    if grpo.credit == "number" and config.batch * forwards % grpo.generations:
+        raise ConfigError(
+            f"grpo.credit: a process makes {config.batch * forwards} completions at once, which must be a multiple of "
+            f"grpo.generations, {grpo.generations}, for the numbers of a group to be compared; raise batch"
         )
     prompts = completions // grpo.generations
     if rows < prompts:
@@ -208,10 +221,10 @@ class _Order(RepeatSampler):
 
 
 class _Trainer(GRPOTrainer):
-    """TRL's trainer with an order of prompts that can be gone on with, and our groups of learning rates."""
+    """TRL's trainer with an order of prompts that can be gone on with, our groups of learning rates and credit."""
 
-    def __init__(self, *args: Any, run: TrainConfig, **options: Any) -> None:
-        self.run = run
+    def __init__(self, *args: Any, run: TrainConfig, recipe: Recipe, **options: Any) -> None:
+        self.run, self.recipe = run, recipe
         super().__init__(*args, **options)
 
     def _get_train_sampler(self, dataset: Any = None) -> Any:
@@ -223,6 +236,39 @@ class _Trainer(GRPOTrainer):
             prompts=self.args.generation_batch_size // self.num_generations,
             used=self.args.steps_per_generation * self.num_iterations,
         )
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        made: dict[str, Any] = super()._generate_and_score_completions(inputs)
+        if self.run.grpo.credit == "number" and self.model.training:
+            made["advantages"] = self._number_advantages(inputs, made)
+        return made
+
+    def _number_advantages(self, inputs: list[dict[str, Any]], made: dict[str, Any]) -> torch.Tensor:
+        """Return TRL's advantages, (completions,), by token, (completions, tokens), with the numbers' own."""
+        tokenizer = self.processing_class.tokenizer
+        whole: torch.Tensor = made["advantages"]
+        by_token = whole[:, None].repeat(1, made["completion_ids"].shape[1])
+        size, sizes = self.run.grpo.generations, made["completion_mask"].sum(dim=1).tolist()
+        kept = [ids[:count] for ids, count in zip(made["completion_ids"].tolist(), sizes, strict=True)]
+        told = []
+        for start in range(0, len(inputs), size):
+            truth = self.recipe.read_truth(json.loads(inputs[start]["ground_truth"]), None)
+
+            def score(texts: list[str], truth: Any = truth) -> list[float]:
+                return [row["score"] for row in score_batch(texts, [truth] * len(texts), self.recipe)]
+
+            texts = [tokenizer.decode(ids, skip_special_tokens=True) for ids in kept[start : start + size]]
+            scores, credits = number_credit(texts, score)
+            spread = float(np.std(scores, ddof=1)) if self.run.grpo.scale_rewards == "group" else 1.0
+            if np.ptp(scores) == 0:  # as for TRL, a group that is all alike teaches nothing
+                continue
+            for own, credit in enumerate(credits, start):
+                scaled = {span: value / (spread + 1e-4) for span, value in credit.items()}
+                values = spread_over_tokens(whole[own].item(), scaled, kept[own], tokenizer)
+                by_token[own, : len(values)] = torch.tensor(values)
+                told += [abs(value) for value in scaled.values()]
+        self._metrics["train"]["number_credit"].append(sum(told) / max(1, len(told)))
+        return by_token
 
     def create_optimizer(self, *args: Any) -> Any:
         if self.run.vision_rate is not None and self.optimizer is None:

@@ -35,6 +35,7 @@ __all__ = [
     "read_asker",
     "save_model",
     "total_steps",
+    "tower_of",
     "world_size",
 ]
 
@@ -69,8 +70,8 @@ def model_source(config: TrainConfig) -> str:
 def load_start(config: TrainConfig) -> Start:
     """Load the model that a run starts from and freeze what doesn't learn.
 
-    Batch normalisation is kept in evaluation mode: its statistics stay the model's own, because a batch may be one
-    picture several times over (docs/integrations.md).
+    Batch normalisation is kept in evaluation mode unless ``batch_statistics`` says otherwise: its statistics stay the
+    model's own, because a batch may be one picture several times over (docs/integrations.md).
 
     Raises
     ------
@@ -93,9 +94,10 @@ def freeze(config: TrainConfig, model: Any) -> None:
     """Take what doesn't learn out of the training; see `load_start`."""
     import torch
 
-    for module in model.modules():
-        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
-            _hold(module)
+    if not config.batch_statistics:
+        for module in model.modules():
+            if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+                _hold(module)
     names = [name for name, _ in model.named_parameters() if is_vision(name)]
     if (config.freeze_vision or config.vision_rate is not None) and not names:
         field = "freeze_vision" if config.freeze_vision else "vision_rate"
@@ -162,6 +164,11 @@ def is_vision(name: str) -> bool:
     (True, False)
     """
     return bool(_TOWERS & set(name.split("."))) and not _BRIDGES.search(name)
+
+
+def tower_of(model: Any) -> Any:
+    """Return a model's vision tower (the outermost module of such a name), or None."""
+    return next((module for name, module in model.named_modules() if name.split(".")[-1] in _TOWERS), None)
 
 
 def lora_config(config: TrainConfig, model: Any) -> Any:
@@ -257,7 +264,7 @@ def arguments(config: TrainConfig, steps: int) -> dict[str, Any]:
         "weight_decay": config.weight_decay,
         "max_grad_norm": config.max_grad_norm,
         "bf16": config.bf16,
-        "gradient_checkpointing": config.gradient_checkpointing,
+        "activation_checkpointing": config.gradient_checkpointing,
         "use_cpu": not torch.cuda.is_available(),
         "logging_steps": config.log_every,
         "logging_first_step": True,

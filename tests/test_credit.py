@@ -1,0 +1,100 @@
+"""Each number of an answer is judged by itself, against the group's other numbers in its place."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from medground.rewards import score_batch
+from medground.train.credit import answer_numbers, number_credit, spread_over_tokens
+
+NANO = Path(__file__).parents[1] / "medground/reasoners/nano"
+TRUTH = {"bbox_2d": [100, 100, 300, 200], "point_2d": [[150, 150], [250, 150]], "coordinates": "0-1000"}
+
+
+def said(box: list[int], first: tuple[int, int] = (150, 150), second: tuple[int, int] = (250, 150)) -> str:
+    answer = json.dumps({"bbox": box, "points_1": list(first), "points_2": list(second)})
+    return f"<think>A small region, 3 of 4.</think><answer>{answer}</answer>"
+
+
+def scored(texts: list[str]) -> list[float]:
+    return [row["score"] for row in score_batch(texts, [TRUTH] * len(texts), "medground")]
+
+
+def credit_of(group: list[str], own: int) -> list[float]:
+    return list(number_credit(group, scored)[1][own].values())
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [
+        (said([1, 2, 3, 4]), "1 2 3 4 150 150 250 150"),
+        ("<think>12</think> 0.5, -3 and 7", "0.5 -3 7"),
+        ("no 5 tags 6.25", "5 6.25"),
+        ('<answer>{"points_1": [1, 2], "b3": 9, "x": 4e5}</answer>', "1 2 9"),
+        ("<answer>1</answer> again <answer>2</answer>", "2"),
+        ("none", ""),
+    ],
+)
+def test_numbers_of_an_answer(text: str, numbers: str) -> None:
+    assert " ".join(text[start:end] for start, end in answer_numbers(text)) == numbers
+
+
+def test_the_one_bad_edge_is_blamed_and_the_good_ones_are_not() -> None:
+    group = [said([100, 100, 300, 200]), said([100, 100, 300, 200]), said([100, 100, 600, 200])]
+    scores, credits = number_credit(group, scored)
+    assert scores[2] < scores[0] == scores[1]
+    bad = list(credits[2].values())
+    assert bad[2] < -0.05
+    assert [value for place, value in enumerate(bad) if place != 2] == [0.0] * 7
+    # The true edge is praised for what the bad one would have cost.
+    assert credit_of(group, 0)[2] == pytest.approx((scores[0] - scores[2]) / 2)
+
+
+def test_a_group_that_is_all_alike_has_no_credit() -> None:
+    assert credit_of([said([100, 100, 300, 200])] * 4, 0) == [0.0] * 8
+
+
+def test_an_answer_of_another_layout_is_compared_with_nobody() -> None:
+    group = [said([100, 100, 300, 200]), "<think>.</think><answer>nothing there</answer>", "<answer>[1, 2]</answer>"]
+    assert [len(credit) for credit in number_credit(group, scored)[1]] == [0, 0, 0]
+
+
+def test_the_reward_is_asked_once_and_of_each_text_once() -> None:
+    asked: list[list[str]] = []
+
+    def score(texts: list[str]) -> list[float]:
+        asked.append(texts)
+        return scored(texts)
+
+    number_credit([said([100 + step, 100, 300, 200]) for step in (0, 0, 5, 9)], score)
+    assert len(asked) == 1
+    assert len(asked[0]) == len(set(asked[0])) == 3
+
+
+def test_in_expectation_it_points_where_the_score_rises() -> None:
+    """Over many groups, the mean credit of a value of the left edge falls with its distance from the truth."""
+    group = [said([left, 100, 300, 200]) for left in (20, 60, 100, 140, 180)]
+    credits = [credit_of(group, own)[0] for own in range(5)]
+    assert credits[2] == max(credits) > 0
+    assert credits[0] < credits[1] < credits[2] > credits[3] > credits[4]
+    assert sum(credits) == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    "text", [said([1, 22, 333, 1000]), said([5, 6, 7, 8]) + " größer, 漢字", "<answer>[0, 17]</answer>"]
+)
+def test_tokens_get_the_credit_of_the_number_that_they_write(text: str) -> None:
+    transformers = pytest.importorskip("transformers")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(NANO)
+    ids = tokenizer.encode(text, add_special_tokens=False)
+    spans = answer_numbers(text)
+    credit = {span: float(place + 1) for place, span in enumerate(spans)}
+    found = spread_over_tokens(-9.0, credit, [*ids, tokenizer.eos_token_id], tokenizer)
+    assert len(found) == len(ids) + 1
+    for place, (start, end) in enumerate(spans, start=1):
+        own = tokenizer.decode([number for number, value in zip(ids, found, strict=False) if value == place])
+        assert own == text[start:end]
+    assert found[0] == found[-1] == -9.0
