@@ -156,6 +156,12 @@ def test_a_step_is_the_same_however_it_is_cut_into_batches(nano, data, tmp_path)
     assert found[2] == pytest.approx(found[0], abs=1e-4)
 
 
+def test_batch_normalisation_follows_the_batches_where_that_is_asked_for(nano, data, tmp_path):
+    page = settings(nano, data, tmp_path / "follows", steps=1, batch_statistics=True)
+    model = train_sft(TrainConfig.model_validate(page))
+    assert any("running_mean" in name for name in changed(weights(nano), weights(model)))
+
+
 def test_rows_come_in_their_order(nano, data, tmp_path, monkeypatch):
     places = []
     original = Examples.example

@@ -31,7 +31,7 @@ from medground.rewards import score
 from medground.rewards.evidence import Facts, honesty
 from medground.train.config import TrainConfig
 from medground.train.rows import DIRECT_SHARE, Examples, dataset, open_rows
-from medground.train.varied import vary
+from medground.train.varied import plain_trace, vary
 
 
 @pytest.fixture(scope="module")
@@ -342,3 +342,43 @@ def test_large_pictures_are_shown_no_larger_than_asked():
     for seed in range(10):
         _, shown = vary(row, image, mask, random.Random(seed), most=128)
         assert max(shown.size) <= 320 if shown.size == image.size else max(shown.size) <= 128
+
+
+PLAIN = {
+    "other": {
+        "asked_by": "grammar-v1",
+        "attributes": {
+            "zone": "upper left",
+            "size": "medium-sized",
+            "brightness": "brighter than",
+            "shape": "oval",
+            "edge": "sharp",
+            "side": None,
+            "partner": None,
+            "neighbours": [],
+        },
+    }
+}
+
+
+def test_plain_traces_are_two_sentences_that_stay_true_of_each_view():
+    row, image, mask = grown(**PLAIN)
+    own = plain_trace(row, random.Random(0))
+    assert own.startswith("A colon polyp is a growth")
+    assert "upper left" in own
+    assert own.count(".") == 2
+    zones = set()
+    for seed in range(20):
+        new, _ = vary(row, image, mask, random.Random(seed), plain=True)
+        assert new.reasoning.startswith("A colon polyp is a growth")
+        assert honesty(new.reasoning, Facts.read(new.facts)) == 1.0
+        zones |= {zone for zone in ("upper left", "upper right", "lower left", "lower right") if zone in new.reasoning}
+    assert len(zones) > 1
+
+
+def test_plain_traces_of_what_is_absent_and_of_others_words():
+    row, _, _ = grown()
+    assert plain_trace(row, random.Random(0)) == row.reasoning, "people's and models' words are theirs"
+    gone = row.model_copy(update={"box": None, "points": (), "facts": {}, "other": {"absent": True} | PLAIN["other"]})
+    assert gone.absent
+    assert plain_trace(gone, random.Random(0)).endswith("It is nowhere in this picture.")

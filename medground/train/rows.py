@@ -32,7 +32,7 @@ from medground.reasoners import Request
 from medground.reasoners._asking import Asker, Prepared
 from medground.rewards.evidence import Facts
 from medground.train.config import TrainConfig
-from medground.train.varied import vary
+from medground.train.varied import plain_trace, vary
 from medground.types import Box, Mask, Point
 
 __all__ = ["DIRECT_SHARE", "Examples", "Rows", "completion_of", "dataset", "open_rows"]
@@ -201,8 +201,11 @@ class Examples:
             )
         mode = self._mode(row, rng)
         mask = None if row.mask is None else open_mask(row.mask, root)
+        plain = self.config.data.traces == "plain"
         if self.config.data.augment:
-            row, image = vary(row, image, mask, rng, most=self._most)
+            row, image = vary(row, image, mask, rng, most=self._most, plain=plain)
+        elif plain:
+            row = row.model_copy(update={"reasoning": plain_trace(row, rng)})
         asked = self.asker.prepare(Request(image, row.question, mode))
         example: dict[str, Any] = {"id": row.id, "prompt": _messages(asked), "image": asked.picture}
         if self.config.kind == "sft":
