@@ -85,6 +85,8 @@ class Prediction(BaseModel):
         What the segmenter draws for the true box.
     samples : tuple of str
         Further completions, sampled.
+    notes : tuple of str
+        Why the segmenter drew no mask where it was asked for one.
     tokens : int or None
         Of `completion`, where the reasoner's tokenizer is known.
     seconds : dict of str to float
@@ -117,6 +119,7 @@ class Prediction(BaseModel):
     masks: Annotated[dict[PromptKind, Drawn | None], Field(repr=False)] = {}
     oracle_mask: Annotated[Drawn | None, Field(repr=False)] = None
     samples: Annotated[tuple[str, ...], Field(repr=False)] = ()
+    notes: tuple[str, ...] = ()
     tokens: int | None = None
     seconds: dict[str, Finite] = {}
     variant: str = ""

@@ -1,0 +1,180 @@
+"""``medground eval`` and ``medground report``: measure reasoners; each command is a library function."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from medground import RESEARCH_USE
+from medground.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from medground.evaluate.run import EvalProgress
+
+__all__ = ["evaluate", "report"]
+
+
+def evaluate(
+    data: Annotated[
+        list[Path], typer.Option(help="Parquet file, or folder of them; may be repeated.", show_default=False)
+    ],
+    out: Annotated[Path, typer.Option(help="The run's folder; the same command goes on there.", show_default=False)],
+    reasoner: Annotated[
+        str,
+        typer.Option(
+            help="nano, a model folder or hub id, https://host/v1#model for an endpoint, or baseline:NAME with NAME "
+            "whole-image, centre, category-prior, random or oracle."
+        ),
+    ] = "nano",
+    segmenter: Annotated[
+        str, typer.Option(help="litemedsam, a folder or hub id of a SAM-family model, or none.")
+    ] = "litemedsam",
+    mode: Annotated[Literal["reason", "direct"], typer.Option(help="Reason before answering, or not.")] = "reason",
+    split: Annotated[Literal["train", "val", "test"], typer.Option(help="Which rows.")] = "test",
+    limit: Annotated[int | None, typer.Option(min=1, help="So many rows, drawn alike in every run.")] = None,
+    samples: Annotated[int, typer.Option(min=0, help="Further completions of each row, for a confidence.")] = 0,
+    temperature: Annotated[float, typer.Option(min=0, help="Of the samples; the answer itself is greedy.")] = 1.0,
+    seed: Annotated[int, typer.Option(help="Of the samples.")] = 0,
+    prompts: Annotated[
+        list[str] | None,
+        typer.Option(help="points, box or both: what masks are drawn for; all that the segmenter knows by default."),
+    ] = None,
+    oracle: Annotated[bool, typer.Option("--oracle", help="Draw a mask for each true box too.")] = False,
+    variant: Annotated[str, typer.Option(help="Change each row so before it is asked, such as rotate_5.")] = "",
+    embeddings: Annotated[
+        Path | None, typer.Option(help="Folder that keeps what the segmenter made of each picture, for other runs.")
+    ] = None,
+    shard: Annotated[str, typer.Option(help="I/N: part I of N, from 0; parts may run at once into one OUT.")] = "0/1",
+    batch: Annotated[int, typer.Option(min=1, help="Questions given to the reasoner at once.")] = 16,
+    max_new_tokens: Annotated[int | None, typer.Option(min=1, help="The longest completion.")] = None,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Ask again where there was no answer.")] = False,
+    root: Annotated[Path | None, typer.Option(help="Where relative paths of pictures start.")] = None,
+    train: Annotated[
+        Path | None, typer.Option(help="Training rows for baseline:category-prior; DATA's folder by default.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16, float16.")] = "auto",
+    adapter: Annotated[str | None, typer.Option(help="Folder of a LoRA adapter for the reasoner.")] = None,
+    template: Annotated[str | None, typer.Option(help="Prompt template; the model's own by default.")] = None,
+    coordinates: Annotated[str | None, typer.Option(help="Space that the reasoner writes in; see ground.")] = None,
+) -> None:
+    """Ask a reasoner every question of a data set; resumable, and scored from what is written."""
+    from medground.evaluate.run import evaluate as run
+    from medground.reasoners import load_reasoner
+    from medground.segmenters import load_segmenter
+
+    models = {"device": device, "dtype": dtype}
+    for name in prompts or ():
+        if name not in ("points", "box", "both"):
+            raise ConfigError(f"--prompts {name!r} isn't known; choose points, box or both")
+    options: dict[str, Any] = {"mode": mode, "split": split, "limit": limit, "samples": samples, "seed": seed}
+    options |= {"temperature": temperature, "prompts": prompts or None, "oracle": oracle, "variant": variant}
+    options |= {"embeddings": embeddings, "shard": _shard(shard), "batch": batch, "root": root}
+    options |= {"max_new_tokens": max_new_tokens, "retry_failed": retry_failed}
+    try:
+        with _bar() as progress, contextlib.redirect_stdout(sys.stderr):
+            if reasoner.startswith(BASELINE):
+                asked: Any = _baseline(reasoner.removeprefix(BASELINE), train or _folder(data[0]))
+            else:
+                further = {"adapter": adapter, "template": template, "coordinates": coordinates, "batch_size": batch}
+                asked = load_reasoner(reasoner, **models, **further)
+            drawn = None if segmenter == "none" else load_segmenter(segmenter, **models)
+            run(data, out, reasoner=asked, segmenter=drawn, progress=progress, **options)
+    except KeyboardInterrupt:
+        typer.echo("medground: stopped; the same command goes on", err=True)
+        raise typer.Exit(130) from None
+    _summary(out, progress.end)
+
+
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Folders that eval wrote.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Folder for report.html and report.md.", show_default=False)],
+    data: Annotated[
+        list[Path] | None, typer.Option(help="Parquet files, for the pictures; may be repeated.", show_default=False)
+    ] = None,
+    root: Annotated[Path | None, typer.Option(help="Where relative paths of pictures start.")] = None,
+) -> None:
+    """Compare runs on one self-contained page, and in a Markdown table."""
+    from medground.evaluate.report import build_report
+
+    for file in build_report(runs, out, data=data, root=root):
+        typer.echo(str(file))
+    typer.echo(RESEARCH_USE)
+
+
+BASELINE = "baseline:"
+
+
+def _baseline(name: str, training: Path) -> Any:
+    from medground.data.schema import read_rows
+    from medground.evaluate.baselines import load_baseline
+
+    return load_baseline(name, read_rows(training, split="train") if name == "category-prior" else ())
+
+
+def _folder(path: Path) -> Path:
+    return path if path.is_dir() else path.parent
+
+
+def _shard(text: str) -> tuple[int, int]:
+    index, slash, count = text.partition("/")
+    if not (slash and index.isdecimal() and count.isdecimal()):
+        raise ConfigError(f"--shard {text!r} isn't I/N; the first of four is 0/4")
+    return int(index), int(count)
+
+
+class _Shown:
+    """What a run calls with its progress: moves the bar."""
+
+    def __init__(self, bar: Any) -> None:
+        self.bar, self.task = bar, None
+        self.end: EvalProgress | None = None
+
+    def __call__(self, now: EvalProgress) -> None:
+        if self.task is None:
+            self.task = self.bar.add_task("", total=now.total, completed=now.found)
+        self.end = now
+        failed = f"{now.failed} failed" if now.failed else ""
+        self.bar.update(self.task, completed=now.found + now.done, description=failed)
+
+
+@contextlib.contextmanager
+def _bar() -> Iterator[_Shown]:
+    from rich import progress
+    from rich.console import Console
+
+    bar = progress.Progress(
+        progress.TextColumn("{task.completed}/{task.total} rows"),
+        progress.BarColumn(),
+        progress.TextColumn("{task.description}"),
+        progress.TimeElapsedColumn(),
+        progress.TextColumn("left"),
+        progress.TimeRemainingColumn(),
+        console=Console(stderr=True),
+    )
+    with bar:
+        yield _Shown(bar)
+
+
+def _summary(out: Path, end: EvalProgress | None) -> None:
+    """Print the means that matter, over all rows that are answered so far."""
+    from medground.evaluate.predictions import read_run
+    from medground.evaluate.score import score_run
+    from medground.metrics import nanmean
+
+    scored = score_run(read_run(out))
+    if end is not None:
+        earlier = f", {end.found} were there already" if end.found else ""
+        left = f", {end.left_out} left out by the variant" if end.left_out else ""
+        typer.echo(f"{end.done} of {end.total} rows done{earlier}{left}; {end.failed} failed: {out}")
+    for name in ("box_iou", "pdice", "dice", "dice_oracle", "absence", "readable"):
+        found = nanmean(scored.column(name))
+        if found.n:
+            typer.echo(f"{name} {found.mean:.4f} ({found.n} rows)")
+    typer.echo(RESEARCH_USE)

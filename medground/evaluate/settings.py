@@ -1,0 +1,75 @@
+"""What decided the answers of a run, in ``run.json`` beside them, so that no run goes on under other settings."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+from pathlib import Path
+from typing import Any
+
+from medground._io import write_json
+from medground.errors import ConfigError
+from medground.evaluate.baselines import Baseline
+from medground.evaluate.masking import Masker
+from medground.reasoners import Reasoner
+
+__all__ = ["RUN_FILE", "hold_settings", "settings_of"]
+
+RUN_FILE = "run.json"
+
+_VERSIONS = "versions"
+_PACKAGES = ("medground", "numpy", "torch", "transformers", "openai")
+
+
+def settings_of(reasoner: Reasoner | Baseline, masker: Masker | None, **further: Any) -> dict[str, Any]:
+    """Return what decides a run's answers, as JSON has it: names, settings and versions."""
+    describe = getattr(reasoner, "describe", None)
+    described = describe() if callable(describe) else {"name": reasoner.name}
+    segmenter = None
+    if masker is not None:
+        segmenter = {"name": masker.segmenter.name, "prompts": list(masker.kinds), "oracle": masker.oracle}
+    versions = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    settings = {"reasoner": described, "segmenter": segmenter, **further, _VERSIONS: versions}
+    plain: dict[str, Any] = json.loads(json.dumps(settings, allow_nan=False))
+    return plain
+
+
+def hold_settings(folder: Path, settings: dict[str, Any]) -> None:
+    """Write a new run's settings, or hold a run that is to go on against those that it was begun with.
+
+    Versions may change between the two; they are kept as they were at the beginning.
+
+    Raises
+    ------
+    ConfigError
+        When another setting differs, or the folder holds something else.
+    """
+    path = folder / RUN_FILE
+    if not path.exists():
+        if any(folder.glob("predictions*.jsonl")):
+            raise ConfigError(f"{folder} holds predictions without a {RUN_FILE}; choose another folder")
+        write_json(path, settings)
+        return
+    try:
+        earlier = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} can't be read, so this run can't go on; choose another folder") from error
+    before, now = _flat(earlier), _flat(settings)
+    for name in sorted({*before, *now}):
+        if before.get(name) != now.get(name) and not name.startswith(f"{_VERSIONS}."):
+            raise ConfigError(
+                f"{folder} holds a run with {name} {before.get(name)!r}, not {now.get(name)!r}; "
+                "use the same setting to go on, or another folder"
+            )
+
+
+def _flat(settings: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(settings, dict):
+        return {prefix.removesuffix("."): settings}
+    return {name: each for key, value in settings.items() for name, each in _flat(value, f"{prefix}{key}.").items()}
