@@ -18,9 +18,9 @@ from medground.endpoint_client import EndpointClient, data_url
 from medground.errors import ConfigError
 from medground.reasoners._request import check_positive, check_sampling
 
-__all__ = ["Answer", "PaidModel", "digest"]
+__all__ = ["PER_TOKEN", "Account", "Answer", "PaidModel", "digest", "picture_tokens"]
 
-_PER_TOKEN, _PIXELS_PER_TOKEN = 3, 400
+PER_TOKEN, _PIXELS_PER_TOKEN = 3, 400
 """Characters of text, and pixels of a picture, that cost one token at least, for estimates."""
 
 
@@ -31,18 +31,155 @@ class Answer(NamedTuple):
     cut: bool
 
 
-class PaidModel:
-    """A model behind an endpoint, the folder that keeps its answers, and the ledger of what they cost.
+class Account:
+    """A folder that keeps answers and the ledger of what they cost; threads and processes may share it, and models too.
 
-    The folder holds ``answers/`` and ``ledger.jsonl``; threads and processes may share it, and models too.
+    The folder holds ``answers/`` and ``ledger.jsonl``.
+
+    Parameters
+    ----------
+    folder : path
+        Made when it isn't there.
+    prices : (float, float) or None
+        Of a million input and a million output tokens, in any currency.
+    max_cost : float or None
+        The most that the whole folder may cost, earlier runs included; needs `prices`. A request that was
+        retried after time-outs is counted once.
+    per_minute : float or None
+        The most requests that start in a minute, over all processes; retries of a failed try aren't counted.
+
+    Raises
+    ------
+    ConfigError
+        When a setting can't be used, or the folder can't be made.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        prices: tuple[float, float] | None = None,
+        max_cost: float | None = None,
+        per_minute: float | None = None,
+    ) -> None:
+        check_positive(per_minute=1.0 if per_minute is None else per_minute)
+        _check_costs(prices, max_cost)
+        self._answers = make_folder(folder) / "answers"
+        self._ledger = Ledger(make_folder(folder) / "ledger.jsonl", max_cost=max_cost, per_minute=per_minute)
+        self._prices = prices or (0.0, 0.0)
+
+    def spent(self) -> Spent:
+        """Return what the folder's answers cost so far, over all runs and processes."""
+        return self._ledger.spent()
+
+    def forget(self, key: str) -> None:
+        """Let an answer be asked for anew."""
+        self._path(key).unlink(missing_ok=True)
+
+    def kept(self, key: str) -> Answer | None:
+        """Return the answer that is kept, or None.
+
+        Raises
+        ------
+        ConfigError
+            When its file is damaged.
+        """
+        path = self._path(key)
+        try:
+            kept = json.loads(path.read_bytes())
+            text, cut = kept["text"], kept["cut"]
+            if not isinstance(text, str) or not isinstance(cut, bool):
+                raise TypeError("fields of another kind")
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ConfigError(f"{path}: can't be read ({type(error).__name__}); delete it to ask again") from error
+        return Answer(text, cut)
+
+    def buy(
+        self,
+        key: str,
+        client: EndpointClient,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        read: int,
+        text: Callable[[Any], str],
+        **options: Any,
+    ) -> Answer:
+        """Ask the server once the ledger allows it, and keep the answer.
+
+        Parameters
+        ----------
+        key : str
+            What tells this request from others; see `digest`.
+        client : EndpointClient
+        messages
+            As for `EndpointClient.create`, and so are `options`, of which ``max_new_tokens`` is one.
+        read : int
+            Input tokens to reckon with until the server has counted them.
+        text : callable
+            Returns the text of a choice; raises TypeError where it has none that can be kept.
+
+        Raises
+        ------
+        ReasonerError
+            When the server fails.
+        CostError
+            When the cap is reached.
+        ConfigError
+            When a file of the folder is damaged, or can't be written.
+        """
+        import openai
+
+        ticket = self._ledger.hold(self._cost(read, options["max_new_tokens"]))
+        with client.told():
+            try:
+                said = client.create(messages, **options)
+            except openai.APIStatusError:
+                self._ledger.end(ticket, cost=0.0)
+                raise
+            except openai.APIConnectionError as error:
+                # A server that was never reached answered nothing. Any other may have, so its ticket stays held.
+                if type(error.__cause__).__name__ in ("ConnectError", "ConnectTimeout"):
+                    self._ledger.end(ticket, cost=0.0)
+                raise
+            choice = said.choices[0]
+            answer = Answer(text(choice).encode("utf-8", "replace").decode(), choice.finish_reason == "length")
+        counted = _counted(said)
+        tokens = counted or (read, len(answer.text) // PER_TOKEN + 1)
+        self._keep(key, client.name, answer, tokens)  # first: a crash between the two counts too much, never too little
+        self._ledger.end(
+            ticket,
+            cost=self._cost(*tokens),
+            input_tokens=tokens[0],
+            output_tokens=tokens[1],
+            estimated=counted is None,
+        )
+        return answer
+
+    def _cost(self, count_in: int, count_out: int) -> float:
+        return (count_in * self._prices[0] + count_out * self._prices[1]) / 1e6
+
+    def _path(self, key: str) -> Path:
+        return self._answers / key[:2] / f"{key}.json"
+
+    def _keep(self, key: str, model: str, answer: Answer, tokens: tuple[int, int]) -> None:
+        path = self._path(key)
+        make_folder(path.parent)
+        kept = {**answer._asdict(), "model": model, "tokens": tokens}
+        write_bytes(path, json.dumps(kept, allow_nan=False).encode("ascii") + b"\n")
+
+
+class PaidModel:
+    """A model behind an endpoint that is asked for JSON of a form, and an `Account` for its answers.
 
     Parameters
     ----------
     spec, timeout, max_retries, sends_images, allow_insecure
         As for `medground.endpoint_client.EndpointClient`; the key is the environment's.
-    folder : path
-        Made when it isn't there.
-    prices, max_cost, per_minute, concurrency, temperature, max_new_tokens
+    folder, prices, max_cost, per_minute
+        As for `Account`.
+    concurrency, temperature, max_new_tokens
         As for `medground.data.writer.Writer`.
     """
 
@@ -62,9 +199,8 @@ class PaidModel:
         sends_images: bool,
         allow_insecure: bool,
     ) -> None:
-        check_positive(concurrency=concurrency, timeout=timeout, per_minute=1.0 if per_minute is None else per_minute)
+        check_positive(concurrency=concurrency, timeout=timeout)
         check_sampling(0.0 if temperature is None else temperature, max_new_tokens)
-        _check_costs(prices, max_cost)
         self._client = EndpointClient(
             spec,
             purpose="words by a language model",
@@ -74,16 +210,11 @@ class PaidModel:
             allow_insecure=allow_insecure,
         )
         self.name = self._client.name
-        self._answers = make_folder(folder) / "answers"
-        self._ledger = Ledger(make_folder(folder) / "ledger.jsonl", max_cost=max_cost, per_minute=per_minute)
-        self._prices = prices or (0.0, 0.0)
+        self._account = Account(folder, prices=prices, max_cost=max_cost, per_minute=per_minute)
+        self.spent, self.forget = self._account.spent, self._account.forget
         self._temperature = temperature
         self._length = max_new_tokens
         self._slots = threading.BoundedSemaphore(concurrency)
-
-    def spent(self) -> Spent:
-        """Return what the folder's answers cost so far, over all runs and processes."""
-        return self._ledger.spent()
 
     def reply(
         self,
@@ -116,80 +247,39 @@ class PaidModel:
             When a file of the folder is damaged, or can't be written.
         """
         key = digest([self.name, turns, schema, self._temperature, self._length, draws])
-        answer = self._kept(key)
+        answer = self._account.kept(key)
         if answer is None:
             with self._slots:
                 answer = self._asked(key, turns, schema, picture())
         return key, answer
 
-    def forget(self, key: str) -> None:
-        """Let an answer be asked for anew."""
-        self._path(key).unlink(missing_ok=True)
-
     def _asked(
         self, key: str, turns: Sequence[tuple[str, str]], schema: Mapping[str, Any], picture: Image.Image | None
     ) -> Answer:
-        import openai
-
-        read = sum(len(text) for _, text in turns) // _PER_TOKEN + 20 * len(turns)
-        read += 0 if picture is None else picture.width * picture.height // _PIXELS_PER_TOKEN + 100
-        ticket = self._ledger.hold(self._cost(read, self._length))
+        read = sum(len(text) for _, text in turns) // PER_TOKEN + 20 * len(turns)
+        read += 0 if picture is None else picture_tokens(*picture.size)
         options: dict[str, Any] = {} if self._temperature is None else {"temperature": self._temperature}
-        with self._client.told():
-            try:
-                said = self._client.create(
-                    _messages(turns, picture), max_new_tokens=self._length, schema=schema, **options
-                )
-            except openai.APIStatusError:
-                self._ledger.end(ticket, cost=0.0)
-                raise
-            except openai.APIConnectionError as error:
-                # A server that was never reached answered nothing. Any other may have, so its ticket stays held.
-                if type(error.__cause__).__name__ in ("ConnectError", "ConnectTimeout"):
-                    self._ledger.end(ticket, cost=0.0)
-                raise
-            choice = said.choices[0]
-            text = choice.message.content or ""
-            if not isinstance(text, str):
-                raise TypeError("no text")
-            text = text.encode("utf-8", "replace").decode()  # half of a surrogate pair fits into no request
-            answer = Answer(text, choice.finish_reason == "length")
-        counted = _counted(said)
-        tokens = counted or (read, len(text) // _PER_TOKEN + 1)
-        self._keep(key, answer, tokens)  # before the ledger: a crash between the two counts too much, never too little
-        self._ledger.end(
-            ticket,
-            cost=self._cost(*tokens),
-            input_tokens=tokens[0],
-            output_tokens=tokens[1],
-            estimated=counted is None,
+        return self._account.buy(
+            key,
+            self._client,
+            _messages(turns, picture),
+            read=read,
+            text=_content,
+            max_new_tokens=self._length,
+            schema=schema,
+            **options,
         )
-        return answer
 
-    def _cost(self, count_in: int, count_out: int) -> float:
-        return (count_in * self._prices[0] + count_out * self._prices[1]) / 1e6
 
-    def _path(self, key: str) -> Path:
-        return self._answers / key[:2] / f"{key}.json"
+def picture_tokens(width: int, height: int) -> int:
+    """Return the tokens that a picture costs at least, for estimates.
 
-    def _kept(self, key: str) -> Answer | None:
-        path = self._path(key)
-        try:
-            kept = json.loads(path.read_bytes())
-            text, cut = kept["text"], kept["cut"]
-            if not isinstance(text, str) or not isinstance(cut, bool):
-                raise TypeError("fields of another kind")
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ConfigError(f"{path}: can't be read ({type(error).__name__}); delete it to ask again") from error
-        return Answer(text, cut)
-
-    def _keep(self, key: str, answer: Answer, tokens: tuple[int, int]) -> None:
-        path = self._path(key)
-        make_folder(path.parent)
-        kept = {**answer._asdict(), "model": self.name, "tokens": tokens}
-        write_bytes(path, json.dumps(kept, allow_nan=False).encode("ascii") + b"\n")
+    Examples
+    --------
+    >>> picture_tokens(640, 480)
+    868
+    """
+    return width * height // _PIXELS_PER_TOKEN + 100
 
 
 def digest(value: Any) -> str:
@@ -220,6 +310,13 @@ def _messages(turns: Sequence[tuple[str, str]], picture: Image.Image | None) -> 
         image = {"type": "image_url", "image_url": {"url": data_url(picture)}}
         messages[1]["content"] = [image, {"type": "text", "text": turns[1][1]}]
     return messages
+
+
+def _content(choice: Any) -> str:
+    text = choice.message.content or ""
+    if not isinstance(text, str):
+        raise TypeError("no text")
+    return text
 
 
 def _counted(said: Any) -> tuple[int, int] | None:

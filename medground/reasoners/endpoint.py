@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from medground.reasoners._request import MAX_NEW_TOKENS, MAX_PIXELS, check_posit
 if TYPE_CHECKING:
     from medground.images import MedicalImage
 
-__all__ = ["EndpointReasoner"]
+__all__ = ["EndpointReasoner", "text_of"]
 
 
 class EndpointReasoner:
@@ -111,7 +112,7 @@ class EndpointReasoner:
 
     def space_for(self, image: MedicalImage) -> Space:
         """Return the coordinate space in which the model writes about `image`, by the size in which it is sent."""
-        size = self._sent_size(image)
+        size = self.sent_size(image)
         kind = self.coordinates.removesuffix(" yx")
         if kind not in ("pixels", "resized pixels"):
             return space_named(self.coordinates, *size)
@@ -127,23 +128,36 @@ class EndpointReasoner:
     ) -> list[Completion]:
         """Answer requests concurrently, in their order; see `medground.reasoners.Reasoner.complete`.
 
-        Whether a seed, or temperature 0, makes answers repeat is up to the server.
+        Whether a seed, or temperature 0, makes answers repeat is up to the server. A request that comes again is sent
+        with the next seed: it is there for another sample.
         """
         check_sampling(temperature, max_new_tokens)
 
-        def one(request: Request) -> Completion:
+        def one(request: Request, again: int) -> Completion:
             space = request.image.space
-            try:
-                space = self.space_for(request.image)
-                return Completion(self._ask(request, space, temperature, max_new_tokens, seed), space)
-            except MedgroundError as error:
-                return Completion("", space, str(error))
+            with self._slots:
+                try:
+                    space = self.space_for(request.image)
+                    drawn = None if seed is None else seed + again
+                    asked = self._asked(request, space, temperature, max_new_tokens, drawn)
+                except MedgroundError as error:
+                    return Completion("", space, str(error))
+                try:
+                    return Completion(self._ask(request, asked, again), space)
+                except ReasonerError as error:
+                    return Completion("", space, str(error))
 
         if not requests:
             return []
+        seen: Counter[tuple[int, str, str]] = Counter()
+        repeats = []
+        for request in requests:
+            same = (id(request.image), request.question, request.mode)
+            repeats.append(seen[same])
+            seen[same] += 1
         pool = ThreadPoolExecutor(min(self.max_concurrency, len(requests)), thread_name_prefix="medground-endpoint")
         try:
-            return list(pool.map(one, requests))
+            return list(pool.map(one, requests, repeats))
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -165,24 +179,20 @@ class EndpointReasoner:
         if not ended:
             raise ReasonerError(f"{self.base_url} broke off before the end of its answer")
 
-    def _ask(
-        self, request: Request, space: Space, temperature: float, max_new_tokens: int | None, seed: int | None
-    ) -> str:
-        with self._slots:
-            asked = self._asked(request, space, temperature, max_new_tokens, seed)
-            with self._client.told():
-                choice = self._client.create(**asked).choices[0]
-                text = "".join(_joined([_said(choice.message)]))
+    def _ask(self, request: Request, asked: Mapping[str, Any], again: int) -> str:
+        """Return the answer to what is asked about a request; `again` counts equal requests before it."""
+        with self._client.told():
+            choice = self._client.create(**asked).choices[0]
+            text = text_of(choice)
         if not text:
-            reason = {"length": " within max_new_tokens", "content_filter": ": its content filter stepped in"}
-            raise ReasonerError(f"{self.name} gave no text{reason.get(str(choice.finish_reason), '')}")
+            raise ReasonerError(f"{self.name} gave no text{_WHY.get(str(choice.finish_reason), '')}")
         return text
 
     def _asked(
         self, request: Request, space: Space, temperature: float, max_new_tokens: int | None, seed: int | None
     ) -> dict[str, Any]:
         system, user = render(self.template, request.question, mode=request.mode, space=space)
-        url = data_url(resized(request.image, self._sent_size(request.image)))
+        url = data_url(resized(request.image, self.sent_size(request.image)))
         content = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": user}]
         messages: list[dict[str, Any]] = [{"role": "user", "content": content}]
         if system is not None:
@@ -191,11 +201,20 @@ class EndpointReasoner:
         asked = {"messages": messages, "temperature": temperature, "max_new_tokens": length}
         return asked if seed is None else asked | {"seed": seed}
 
-    def _sent_size(self, image: MedicalImage) -> tuple[int, int]:
+    def sent_size(self, image: MedicalImage) -> tuple[int, int]:
+        """Return the (width, height) at which an image is sent."""
         if self.coordinates.startswith("resized pixels"):
             # A budget below the family's smallest image (56 x 56) can't be kept.
             return smart_resize(*image.size, max_pixels=max(self.max_pixels, 56 * 56))
         return fit(*image.size, self.max_pixels)
+
+
+_WHY = {"length": " within max_new_tokens", "content_filter": ": its content filter stepped in"}
+
+
+def text_of(choice: Any) -> str:
+    """Return what a model wrote, from a choice of the protocol, with reasoning that came apart back in its place."""
+    return "".join(_joined([_said(choice.message)]))
 
 
 def _said(message: Any) -> tuple[str | None, str | None]:
