@@ -1,0 +1,192 @@
+"""The sections of a report that say how good answers are: the figures, who is better, and where."""
+
+from __future__ import annotations
+
+import html
+import math
+from itertools import combinations
+
+import numpy as np
+
+from medground.evaluate import plots, tables
+from medground.evaluate.baselines import BASELINES
+from medground.evaluate.cells import ROUNDS, Cell, Column, Line, Table, cell
+from medground.evaluate.markup import Part, table_html
+from medground.evaluate.plots import Dot, DotRow, Series, both, legend
+from medground.evaluate.roles import Shown
+from medground.evaluate.tables import BREAKDOWNS, MEASURES, Entry
+
+__all__ = ["differences", "figures", "lead", "leaderboard", "places", "runs"]
+
+_MOST_PAIRS = 6
+_MOST_DOTS = 3
+
+
+def lead(shown: Shown) -> str:
+    """Return what was found, in two or three sentences, as HTML."""
+    first, blind = shown.models[0], shown.blind
+    rows = first.scored.predictions
+    pictures = len({one.image or one.id for one in rows})
+    absent = sum(one.right.absent for one in rows)
+    asked = f"{len(rows):,} questions about {pictures:,} pictures of {len(set(first.scored.groups)):,} patients"
+    if absent:
+        asked += f", {absent:,} of them about something that isn't there"
+    told = f"{asked}. {html.escape(first.name)} reaches a mean box IoU of {_told(first)}"
+    if blind is not None:
+        told += f"; the best guess without a look at the picture ({html.escape(blind.name)}) {_told(blind)}"
+    return f"{told}."
+
+
+def _told(entry: Entry) -> str:
+    found = cell(entry.scored, MEASURES["box_iou"])
+    if not found.n:
+        return "–"
+    return f"<b>{found.value:.2f}</b> (95 % interval {found.low:.2f} to {found.high:.2f})"
+
+
+def figures(shown: Shown) -> Part:
+    """Return the one table, and the one picture: how many answers are how good."""
+    table = tables.headline(shown.entries)
+    terms = "".join(
+        f"<dt>{html.escape(column.title)}</dt><dd>{html.escape(column.told)}</dd>" for column in table.columns
+    )
+    series = [
+        Series(entry.name, shown.look(entry), _success(entry), f"{_mean(entry):.2f}")
+        for entry in shown.entries
+        if entry.kind != "oracle"
+    ]
+    drawn = both(
+        lambda width: plots.lines(
+            series[::-1],
+            across="box IoU of at least",
+            up="share of questions",
+            alt="Share of questions whose answered box reaches an IoU, for each model and baseline.",
+            width=width,
+        )
+    )
+    baselines = (
+        "Grey: baselines. Those that never look at the picture show how much of the task is solved without it; the "
+        "true box shows what the segmenter adds."
+    )
+    note = f"Below each figure is its 95 % interval, from {ROUNDS:,} resamples of patients. {baselines}"
+    content = (
+        f"{table_html(table)}<p class=note>{note}</p><details><summary>What the columns are</summary>"
+        f"<dl class=terms>{terms}{_baselines(shown)}</dl></details>"
+        f'<div class="plots side"><div>{drawn}</div><div><h3>How many answers are how good</h3>{legend(series)}'
+        "<p class=note>The share of present targets whose box reaches an IoU. The area under a line is its mean, given "
+        "beside the name.</p></div></div>"
+    )
+    return Part("figures", "Figures", content, (table,))
+
+
+def _mean(entry: Entry) -> float:
+    return float(np.nanmean(entry.scored.column("box_iou")))
+
+
+def _success(entry: Entry) -> list[tuple[float, float]]:
+    values = entry.scored.column("box_iou")
+    values = values[~np.isnan(values)]
+    # At 0 any overlap at all: "at least 0" would be so of every answer.
+    shares = [float((values > 0).mean()), *(float((values >= step / 50).mean()) for step in range(1, 51))]
+    return [(step / 50, share) for step, share in enumerate(shares)]
+
+
+def _baselines(shown: Shown) -> str:
+    return "".join(
+        f"<dt>{html.escape(entry.name)}</dt><dd>Baseline: {html.escape(BASELINES[name])}.</dd>"
+        for entry in shown.baselines
+        if (name := shown.reasoner(entry)) in BASELINES
+    )
+
+
+def differences(shown: Shown) -> Part | None:
+    """Return how much better which run is, pair by pair on the same rows; None where there is no pair."""
+    pairs = list(combinations(shown.models, 2))
+    if len(pairs) > _MOST_PAIRS:
+        pairs = [(shown.models[0], each) for each in shown.models[1:]]
+    if shown.blind is not None:
+        pairs += [(each, shown.blind) for each in shown.models]
+    if not pairs:
+        return None
+    table = tables.differences(pairs)
+    note = (
+        "The first less the second on the rows that both answered, with the interval of a paired bootstrap over "
+        "patients; in bold where it leaves out 0. Where many pairs are compared, some will by chance."
+    )
+    return Part("differences", "Paired differences", f"<p class=note>{note}</p>{table_html(table)}", (table,))
+
+
+def places(shown: Shown) -> Part:
+    """Return the figures by category, modality and the like, and a plot of the categories."""
+    entries = [*shown.models, *([shown.blind] if shown.blind else [])]
+    made = [table for table in (tables.breakdown(entries, by) for by in BREAKDOWNS) if len(table.lines) > 1]
+    content = "".join(_category_plot(shown, table) for table in made if table.name == "by-category")
+    content += "".join(
+        f"<details{' open' if table.name == 'by-modality' else ''}><summary>{table.title}</summary>"
+        f"{table_html(table)}</details>"
+        for table in made
+    )
+    return Part("where", "Where it works", content, tuple(made))
+
+
+def _category_plot(shown: Shown, table: Table) -> str:
+    of = {column.group: at for at, column in enumerate(table.columns) if column.title == MEASURES["box_iou"].title}
+    entries = [*shown.models[:_MOST_DOTS], *([shown.blind] if shown.blind else [])]
+    rows = []
+    for line in table.lines:
+        dots = tuple(_dot(line.cells[of[entry.name]], shown.look(entry)) for entry in entries)
+        rows.append(DotRow(line.name, int(str(line.cells[0])), dots))
+    rows.sort(key=lambda row: -row.dots[0].value)
+    drawn = both(
+        lambda width: plots.dots(
+            rows, across="mean box IoU", alt="Mean box IoU of each category, with its interval.", width=width
+        )
+    )
+    names = legend([Series(entry.name, shown.look(entry), shape="dot") for entry in entries], across=True)
+    return (
+        "<p class=note>Mean box IoU by category with its 95 % interval, the best first. Few rows or patients make wide "
+        f"intervals, and of one patient there is none.</p>{names}<div class=plots><div>{drawn}</div></div>"
+    )
+
+
+def _dot(value: Cell | str | int, look: str) -> Dot:
+    if not isinstance(value, Cell):
+        raise TypeError("a dot is drawn for a figure")
+    # A baseline's interval would lie over the models', and its box is the same for all of a category.
+    bare = look.startswith("b") or value.low == value.high
+    return Dot(look, value.value) if bare else Dot(look, value.value, value.low, value.high)
+
+
+def leaderboard(shown: Shown) -> Part:
+    """Return the table in the layout of the paper's."""
+    entries = [*shown.models, *(each for each in shown.baselines if each.kind == "blind")]
+    table = tables.leaderboard(entries)
+    note = (
+        "Box IoU, pDice as the paper's code has it (0 to 2), and Dice of the mask that the segmenter draws for the "
+        "points (P), the box (B) and both (P+B); of several masks the one that it scores highest. What can't be read "
+        "counts 0, and rows with an absent target are left out. Figures compare with the paper's on its own test set "
+        "alone."
+    )
+    return Part("leaderboard", "In the paper's layout", f"<p class=note>{note}</p>{table_html(table)}", (table,))
+
+
+_TOLD = ("reasoner", "segmenter", "mode", "split", "variant", "samples", "temperature", "seed", "template", "data")
+
+
+def runs(shown: Shown) -> Part:
+    """Return what was run: the settings that decide the answers."""
+    entries = [*shown.entries, *(each.entry for each in shown.changed), *shown.validation.values()]
+    told = [[_setting(entry.scored.run.info.get(name)) for name in _TOLD] for entry in entries]
+    at = [place for place in range(len(_TOLD)) if any(row[place] for row in told)]
+    lines = tuple(
+        Line(entry.name, (len(entry.scored.predictions), *(row[place] for place in at)))
+        for entry, row in zip(entries, told, strict=True)
+    )
+    table = Table("runs", "Runs", "run", (Column("rows"), *(Column(_TOLD[place]) for place in at)), lines)
+    return Part("runs", "Runs", table_html(table), (table,))
+
+
+def _setting(value: object) -> str:
+    if isinstance(value, dict):
+        return str(value.get("name") or str(value.get("digest") or "")[:12])
+    return "" if value is None or (isinstance(value, float) and math.isnan(value)) else str(value)

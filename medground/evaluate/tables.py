@@ -1,0 +1,240 @@
+"""The tables of a report: the first one, breakdowns, the paper's layout, differences between runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from medground.errors import ConfigError
+from medground.evaluate.cells import LEVEL, ROUNDS, SIZES, Cell, Column, Line, Measure, Table, cell, field
+from medground.evaluate.score import Scored
+from medground.metrics import PairedDifference, paired_bootstrap
+
+__all__ = [
+    "BREAKDOWNS",
+    "MEASURES",
+    "PAPER",
+    "Entry",
+    "Kind",
+    "breakdown",
+    "difference",
+    "differences",
+    "headline",
+    "leaderboard",
+    "robustness",
+]
+
+Kind = Literal["model", "blind", "oracle"]
+
+MEASURES: dict[str, Measure] = {
+    "box_iou": Measure(
+        "Box IoU", "Intersection over union of the answered and the true box; no box counts 0.", "box_iou"
+    ),
+    "box_iou_categories": Measure(
+        "Macro IoU",
+        "Mean of the categories' mean box IoU: each counts the same.",
+        "box_iou",
+        over="category",
+    ),
+    "acc_50": Measure("IoU ≥ 0.5", "Share of answers whose box has an IoU of at least 0.5.", "acc_50"),
+    "dice": Measure("Dice", "Dice of the mask that the segmenter draws for the answer; no mask counts 0.", "dice"),
+    "pdice": Measure("pDice", "Dice of the two discs that the answered and the true key points span.", "pdice"),
+    "pointing": Measure("Points", "Share of the two key points that lie on the target.", "pointing"),
+    "absence": Measure(
+        "Presence",
+        "Share of answers that tell rightly whether the target is there; mean of present and absent targets.",
+        "absence",
+        over="absent",
+    ),
+    "claims": Measure(
+        "Claims true",
+        "Of all claims in the reasoning that pixels can confirm or refute, the share that is true.",
+        "claims_true",
+        bottom="claims",
+    ),
+    "readable": Measure("Readable", "Share of answers from which a location, or absence, could be read.", "readable"),
+}
+"""What the first table shows, by name; all are shares, 0 to 1, the more the better."""
+
+PAPER = {
+    "box_iou": Measure("IoU", "Box IoU", "box_iou"),
+    "pdice_paper": Measure("pDice", "As the paper's code has it: 0 to 2, twice the discs' IoU.", "pdice_paper"),
+    "dice_points": Measure("P", "Dice of the mask for the two points alone", "dice_points"),
+    "dice_box": Measure("B", "Dice of the mask for the box alone", "dice_box"),
+    "dice_both": Measure("P+B", "Dice of the mask for both", "dice_both"),
+    "readable": Measure("Read", "Share of answers that could be read; the others count 0", "readable"),
+}
+
+BREAKDOWNS = {
+    "supercategory": "By super-category",
+    "category": "By category",
+    "modality": "By modality",
+    "source": "By source",
+    "size": "By size of the target",
+    "style": "By style of the question",
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Entry:
+    """A run as it is shown.
+
+    Parameters
+    ----------
+    name : str
+        Unique on the page.
+    kind : {"model", "blind", "oracle"}
+        A model; a baseline that doesn't look at the picture; the true box, handed to the segmenter.
+    scored : Scored
+    """
+
+    name: str
+    kind: Kind
+    scored: Scored
+
+
+def headline(entries: Sequence[Entry]) -> Table:
+    """Return the first table: entries down, `MEASURES` across; those that no entry has are left out."""
+    rows = [(entry, [cell(entry.scored, measure) for measure in MEASURES.values()]) for entry in entries]
+    shown = [at for at in range(len(MEASURES)) if any(not np.isnan(cells[at].value) for _, cells in rows)]
+    measures = list(MEASURES.values())
+    columns = tuple(Column(measures[at].title, measures[at].told) for at in shown)
+    lines = tuple(Line(entry.name, tuple(cells[at] for at in shown), entry.kind) for entry, cells in rows)
+    return Table("figures", "Figures", "model", columns, lines)
+
+
+def breakdown(entries: Sequence[Entry], by: str, names: Sequence[str] = ("box_iou", "dice")) -> Table:
+    """Return figures by a field of `BREAKDOWNS`: its values down, entries across.
+
+    Parameters
+    ----------
+    entries : sequence of Entry
+    by : str
+        One of `BREAKDOWNS`.
+    names : sequence of str
+        Of `MEASURES`; a figure that no row of an entry has is left out.
+    """
+    columns: list[tuple[Entry, Measure]] = [
+        (entry, MEASURES[name])
+        for entry in entries
+        for name in names
+        if not np.isnan(entry.scored.column(MEASURES[name].top)).all()
+    ]
+    known = {each.id: field(each, by) for each in entries[0].scored.predictions}
+    of = {
+        id(entry): np.asarray([known.get(each.id) or field(each, by) for each in entry.scored.predictions])
+        for entry in entries
+    }
+    there = ~np.isnan(entries[0].scored.column(MEASURES[names[0]].top))
+    values, counts = np.unique(of[id(entries[0])][there], return_counts=True)
+    found = sorted(zip(values.tolist(), counts.tolist(), strict=True), key=_order(by))
+    lines = [
+        Line(value, (count, *(cell(entry.scored, measure, of[id(entry)] == value) for entry, measure in columns)))
+        for value, count in found
+    ]
+    heads = (Column("rows"), *(Column(measure.title, measure.told, entry.name) for entry, measure in columns))
+    return Table(f"by-{by}", BREAKDOWNS[by], by.replace("supercategory", "super-category"), heads, tuple(lines))
+
+
+def _order(by: str) -> Callable[[tuple[str, int]], Any]:
+    return (lambda each: SIZES.index(each[0])) if by == "size" else (lambda each: (-each[1], each[0]))
+
+
+def leaderboard(entries: Sequence[Entry]) -> Table:
+    """Return the layout of the paper's leaderboard: super-categories down, and for each entry its figures across.
+
+    Box IoU, pDice as the paper's code has it, Dice of the masks for points, box and both (of each the mask that the
+    segmenter scores highest), and the share of answers that could be read; what couldn't be counts 0. Rows with an
+    absent target, of which the paper has none, are left out.
+    """
+    present = {id(entry): ~np.isnan(entry.scored.column("box_iou")) for entry in entries}
+    columns = [
+        (entry, measure)
+        for entry in entries
+        for measure in PAPER.values()
+        if not np.isnan(entry.scored.column(measure.top)).all()
+    ]
+    groups = {
+        id(entry): np.asarray([field(each, "supercategory") for each in entry.scored.predictions]) for entry in entries
+    }
+    first = entries[0]
+    names, counts = np.unique(groups[id(first)][present[id(first)]], return_counts=True)
+    order = sorted(zip(names.tolist(), counts.tolist(), strict=True))
+    lines = [
+        Line(
+            name,
+            (
+                count,
+                *(
+                    cell(entry.scored, measure, present[id(entry)] & (groups[id(entry)] == name))
+                    for entry, measure in columns
+                ),
+            ),
+        )
+        for name, count in order
+    ]
+    whole = (cell(entry.scored, measure, present[id(entry)]) for entry, measure in columns)
+    lines.append(Line("all", (sum(counts.tolist()), *whole), "total"))
+    heads = (Column("rows"), *(Column(measure.title, measure.told, entry.name) for entry, measure in columns))
+    return Table("leaderboard", "The paper's leaderboard", "super-category", heads, tuple(lines))
+
+
+def difference(a: Entry, b: Entry, figure: str = "box_iou") -> PairedDifference:
+    """Return how much the mean of `a` is above that of `b` on the rows that both have, by `paired_bootstrap`.
+
+    Parameters
+    ----------
+    a, b : Entry
+    figure : str
+        Of an answer, by its name in `medground.evaluate.score.figures`.
+
+    Raises
+    ------
+    ConfigError
+        When they have no row in common.
+    """
+    where = {each.id: at for at, each in enumerate(b.scored.predictions)}
+    pairs = [(at, where[each.id]) for at, each in enumerate(a.scored.predictions) if each.id in where]
+    if not pairs:
+        raise ConfigError(f"{a.name} and {b.name} have no row in common; compare runs on the same data")
+    first, second = (list(each) for each in zip(*pairs, strict=True))
+    groups = [a.scored.groups[at] for at in first]
+    return paired_bootstrap(
+        a.scored.column(figure)[first], b.scored.column(figure)[second], groups, level=LEVEL, rounds=ROUNDS
+    )
+
+
+_COMPARED = {"box_iou": "Box IoU", "dice": "Dice", "pdice": "pDice", "absence": "Presence"}
+
+
+def differences(pairs: Sequence[tuple[Entry, Entry]]) -> Table:
+    """Return paired differences, the first of each pair less the second."""
+    named = [(f"{a.name} − {b.name}", a, b) for a, b in pairs]
+    return _compared("differences", "Paired differences", "pair", named)
+
+
+def robustness(changed: Sequence[tuple[str, Entry, Entry]]) -> Table:
+    """Return how much is lost when pictures or questions are changed.
+
+    Parameters
+    ----------
+    changed : sequence of (change, Entry, Entry)
+        The name of a change, the run without it and the run with it.
+    """
+    named = [(f"{clean.name}: {change}", entry, clean) for change, clean, entry in changed]
+    return _compared("robustness", "Robustness", "change", named)
+
+
+def _compared(name: str, title: str, corner: str, pairs: Sequence[tuple[str, Entry, Entry]]) -> Table:
+    found = [(told, [difference(a, b, figure) for figure in _COMPARED]) for told, a, b in pairs]
+    kept = [at for at in range(len(_COMPARED)) if any(each[at].n for _, each in found)]
+    titles = list(_COMPARED.values())
+    columns = tuple(Column(titles[at], places=3, signed=True) for at in kept)
+    lines = tuple(
+        Line(told, tuple(Cell(each[at].difference, each[at].low, each[at].high, each[at].n) for at in kept))
+        for told, each in found
+    )
+    return Table(name, title, corner, columns, lines)
