@@ -69,7 +69,7 @@ def evaluate(
     from medground.reasoners import load_reasoner
     from medground.segmenters import load_segmenter
 
-    models = {"device": device, "dtype": dtype}
+    models: dict[str, Any] = {"device": device, "dtype": dtype}
     for name in prompts or ():
         if name not in ("points", "box", "both"):
             raise ConfigError(f"--prompts {name!r} isn't known; choose points, box or both")
@@ -82,8 +82,14 @@ def evaluate(
             if reasoner.startswith(BASELINE):
                 asked: Any = _baseline(reasoner.removeprefix(BASELINE), train or _folder(data[0]))
             else:
-                further = {"adapter": adapter, "template": template, "coordinates": coordinates, "batch_size": batch}
-                asked = load_reasoner(reasoner, **models, **further)
+                asked = load_reasoner(
+                    reasoner,
+                    adapter=adapter,
+                    template=template,
+                    coordinates=coordinates,
+                    batch_size=batch,
+                    **models,
+                )
             drawn = None if segmenter == "none" else load_segmenter(segmenter, **models)
             run(data, out, reasoner=asked, segmenter=drawn, progress=progress, **options)
     except KeyboardInterrupt:
@@ -96,7 +102,7 @@ def report(
     runs: Annotated[list[Path], typer.Argument(help="Folders that eval wrote.", show_default=False)],
     out: Annotated[Path, typer.Option(help="Folder for report.html and report.md.", show_default=False)],
     data: Annotated[
-        list[Path] | None, typer.Option(help="Parquet files, for the pictures; may be repeated.", show_default=False)
+        Path | None, typer.Option(help="The rows' parquet file or folder, for the pictures.", show_default=False)
     ] = None,
     root: Annotated[Path | None, typer.Option(help="Where relative paths of pictures start.")] = None,
 ) -> None:

@@ -32,6 +32,7 @@ from medground.images import MedicalImage
 from medground.masks import encode_rle
 from medground.prompts import Mode
 from medground.reasoners import Completion, Reasoner, Request, load_reasoner
+from medground.reasoners._sharing import looking_once
 from medground.rewards.evidence import Facts
 from medground.segmenters import Segmenter, load_segmenter
 from medground.types import Mask
@@ -232,16 +233,17 @@ class _Asking:
         asked = list(self._opened(rows))
         # Questions of one length go together, so that little is padded; the order is the same in every run.
         ready = sorted((each for each in asked if each.image is not None), key=lambda each: len(each.row.question))
-        started = time.perf_counter()
-        for each, completion in zip(ready, self._complete(ready), strict=True):
-            each.completion = completion
-            each.error = completion.error
-        spent = (time.perf_counter() - started) / max(1, len(ready))
         sampled: dict[str, list[str]] = {each.row.id: [] for each in ready}
-        for turn in range(self.samples):
-            drawn = int(np.random.SeedSequence([*seed, turn]).generate_state(1)[0])
-            for each, completion in zip(ready, self._complete(ready, drawn), strict=True):
-                sampled[each.row.id].append(completion.text)
+        with looking_once(getattr(self.reasoner, "model", None)):
+            started = time.perf_counter()
+            for each, completion in zip(ready, self._complete(ready), strict=True):
+                each.completion = completion
+                each.error = completion.error
+            spent = (time.perf_counter() - started) / max(1, len(ready))
+            for turn in range(self.samples):
+                drawn = int(np.random.SeedSequence([*seed, turn]).generate_state(1)[0])
+                for each, completion in zip(ready, self._complete(ready, drawn), strict=True):
+                    sampled[each.row.id].append(completion.text)
         lines = [self._line(each, sampled.get(each.row.id, []), spent) for each in asked]
         if self.masker is None:
             return lines

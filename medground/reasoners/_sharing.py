@@ -1,0 +1,112 @@
+"""A picture that is asked about several times, in other words or for further samples, is looked at once.
+
+A small model spends most of its time on looking: nano about two thirds of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections import OrderedDict
+from collections.abc import Iterator
+from typing import Any
+
+__all__ = ["looking_once"]
+
+KEPT_BYTES = 1 << 28
+"""Features that are kept at a time, in bytes."""
+
+
+@contextlib.contextmanager
+def looking_once(model: Any) -> Iterator[None]:
+    """Keep what a model's vision tower made of each picture, for as long as this lasts; its weights must stay the same.
+
+    Parameters
+    ----------
+    model : transformers.PreTrainedModel or None
+        Its tower takes ``pixel_values`` of shape (pictures, channels, height, width) and treats each by itself. Others,
+        whose pictures are patches in a row (Qwen-VL), and anything that is no such model, are left as they are.
+    """
+    tower = _tower_of(model)
+    if tower is None:
+        yield
+        return
+    replaced = tower.__dict__.get("forward")  # as libraries that move weights between devices put one
+    tower.forward = _Looking(tower.forward)
+    try:
+        yield
+    finally:
+        del tower.forward
+        if replaced is not None:
+            tower.forward = replaced
+
+
+class _Looking:
+    """A tower's forward pass with a memory."""
+
+    def __init__(self, own: Any) -> None:
+        self.own = own
+        self.kept: OrderedDict[tuple[bytes, str], dict[str, Any]] = OrderedDict()
+        self.kind: Any = None
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        import torch
+
+        pixels = args[0] if args else kwargs.get("pixel_values")
+        if not isinstance(pixels, torch.Tensor) or pixels.ndim != 4 or torch.is_grad_enabled():
+            return self.own(*args, **kwargs)
+        how = repr((args[1:], sorted((name, each) for name, each in kwargs.items() if name != "pixel_values")))
+        keys = [(_digest(each), how) for each in pixels]
+        new = {key: at for at, key in enumerate(keys) if key not in self.kept}
+        found = dict(self.kept)
+        if new:
+            some = pixels[list(new.values())]
+            output = self.own(some, *args[1:], **kwargs) if args else self.own(**{**kwargs, "pixel_values": some})
+            parts = _parts(output, len(new))
+            if parts is None:  # an output of another form can't be taken apart
+                return self.own(*args, **kwargs)
+            self.kind = type(output)
+            made = dict(zip(new, parts, strict=True))
+            found |= made
+            self._keep(made)
+        names = found[keys[0]]
+        whole = {name: torch.stack([found[key][name] for key in keys]) for name in names}
+        return whole[""] if self.kind is torch.Tensor else self.kind(**whole)
+
+    def _keep(self, made: dict[tuple[bytes, str], dict[str, Any]]) -> None:
+        self.kept |= {key: {name: each.clone() for name, each in parts.items()} for key, parts in made.items()}
+        held = [sum(each.nbytes for each in parts.values()) for parts in self.kept.values()]
+        while sum(held) > KEPT_BYTES:
+            self.kept.popitem(last=False)
+            held.pop(0)
+
+
+def _parts(output: Any, count: int) -> list[dict[str, Any]] | None:
+    """Return the parts of an output that belong to each picture, by field; None where they can't be told."""
+    import torch
+    from transformers.utils import ModelOutput
+
+    if isinstance(output, torch.Tensor):
+        fields = {"": output}
+    elif isinstance(output, ModelOutput):
+        fields = dict(output)
+    else:
+        return None
+    if not all(isinstance(each, torch.Tensor) and len(each) == count for each in fields.values()):
+        return None
+    return [{name: each[at] for name, each in fields.items()} for at in range(count)]
+
+
+def _digest(picture: Any) -> bytes:
+    import torch
+
+    content = picture.detach().contiguous().cpu().view(torch.uint8).numpy()
+    return hashlib.blake2b(content, digest_size=16).digest()
+
+
+def _tower_of(model: Any) -> Any:
+    for owner in (model, getattr(model, "model", None)):
+        for name in ("vision_tower", "vision_model"):
+            if (tower := getattr(owner, name, None)) is not None:
+                return tower
+    return None
