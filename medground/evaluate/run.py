@@ -6,36 +6,26 @@ missing, and shards hold whole pictures. Inside a chunk each picture is decoded 
 
 from __future__ import annotations
 
-import json
 import os
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
-import numpy as np
-from PIL import Image
-
 from medground._io import alone, make_folder, read_lines
-from medground.data.pixels import Source, open_image, open_mask
-from medground.data.rows import Row
-from medground.errors import ConfigError, MedgroundError, ReasonerError
+from medground.data.pixels import Source
+from medground.errors import ConfigError
+from medground.evaluate.asking import Asking
 from medground.evaluate.baselines import Baseline
 from medground.evaluate.embeddings import KeptEmbeddings
 from medground.evaluate.masking import Masker
-from medground.evaluate.planning import Planned, chosen_rows, digest_of, in_chunks
-from medground.evaluate.predictions import Prediction, PromptKind, predictions_name, ruler_of
+from medground.evaluate.planning import chosen_rows, digest_of, in_chunks
+from medground.evaluate.predictions import PromptKind, predictions_name
 from medground.evaluate.settings import hold_settings, settings_of
-from medground.evaluate.variants import check_variant, vary_row
-from medground.images import MedicalImage
-from medground.masks import encode_rle
+from medground.evaluate.variants import check_variant
 from medground.prompts import Mode
-from medground.reasoners import Completion, Reasoner, Request, load_reasoner
-from medground.reasoners._sharing import looking_once
-from medground.rewards.evidence import Facts
+from medground.reasoners import Reasoner, load_reasoner
 from medground.segmenters import Segmenter, load_segmenter
-from medground.types import Mask
 
 __all__ = ["EvalProgress", "evaluate"]
 
@@ -64,17 +54,6 @@ class EvalProgress:
     done: int = 0
     failed: int = 0
     left_out: int = 0
-
-
-@dataclass(slots=True, eq=False)
-class _Asked:
-    """A row on its way: as it is shown, what it was answered, and why not."""
-
-    row: Row
-    image: MedicalImage | None = None
-    mask: Mask | None = None
-    completion: Completion | None = None
-    error: str | None = None
 
 
 def evaluate(
@@ -195,7 +174,7 @@ def evaluate(
         now = EvalProgress(total, sum(each.row.id in done for chunk in chunks for each in chunk))
         if progress is not None:
             progress(now)
-        asking = _Asking(reasoner, masker, mode, samples, temperature, max_new_tokens, variant)
+        asking = Asking(reasoner, masker, mode, samples, temperature, max_new_tokens, variant)
         with _Appended(file) as lines:
             for number, chunk in enumerate(chunks):
                 missing = [each for each in chunk if each.row.id not in done]
@@ -209,111 +188,6 @@ def evaluate(
                 if progress is not None:
                     progress(now)
     return folder
-
-
-class _Asking:
-    """Answers chunks of rows."""
-
-    def __init__(
-        self,
-        reasoner: Reasoner | Baseline,
-        masker: Masker | None,
-        mode: Mode,
-        samples: int,
-        temperature: float,
-        max_new_tokens: int | None,
-        variant: str,
-    ) -> None:
-        self.reasoner, self.masker, self.mode, self.variant = reasoner, masker, mode, variant
-        self.samples, self.temperature, self.max_new_tokens = samples, temperature, max_new_tokens
-        self._tokenizer = getattr(getattr(reasoner, "processor", None), "tokenizer", None)
-
-    def answer(self, rows: Sequence[Planned], seed: Sequence[int]) -> list[Prediction]:
-        """Return one line for each row, in order, less those that the variant leaves out."""
-        asked = list(self._opened(rows))
-        # Questions of one length go together, so that little is padded; the order is the same in every run.
-        ready = sorted((each for each in asked if each.image is not None), key=lambda each: len(each.row.question))
-        sampled: dict[str, list[str]] = {each.row.id: [] for each in ready}
-        with looking_once(getattr(self.reasoner, "model", None)):
-            started = time.perf_counter()
-            for each, completion in zip(ready, self._complete(ready), strict=True):
-                each.completion = completion
-                each.error = completion.error
-            spent = (time.perf_counter() - started) / max(1, len(ready))
-            for turn in range(self.samples):
-                drawn = int(np.random.SeedSequence([*seed, turn]).generate_state(1)[0])
-                for each, completion in zip(ready, self._complete(ready, drawn), strict=True):
-                    sampled[each.row.id].append(completion.text)
-        lines = [self._line(each, sampled.get(each.row.id, []), spent) for each in asked]
-        if self.masker is None:
-            return lines
-        return self.masker.draw([(line, each.image) for line, each in zip(lines, asked, strict=True)])
-
-    def _opened(self, rows: Sequence[Planned]) -> Iterator[_Asked]:
-        pictures: dict[str, MedicalImage] = {}
-        for planned in rows:
-            row = planned.row
-            try:
-                if planned.picture not in pictures:
-                    pictures[planned.picture] = open_image(row.image, planned.root)
-                image = pictures[planned.picture]
-                mask = None if row.mask is None else open_mask(row.mask, planned.root, size=image.size)
-            except MedgroundError as error:
-                yield _Asked(row, error=str(error))
-                continue
-            if not self.variant:
-                yield _Asked(row, image, mask)
-                continue
-            varied = vary_row(self.variant, row, image, mask)
-            if varied is not None:
-                yield _Asked(varied.row, varied.image, varied.mask)
-
-    def _complete(self, asked: Sequence[_Asked], seed: int | None = None) -> list[Completion]:
-        """Return greedy answers, or with a seed sampled ones."""
-        pairs = [(each.row, each.image) for each in asked if each.image is not None]
-        if isinstance(self.reasoner, Baseline):
-            return [self.reasoner.answer(row, image) for row, image in pairs]
-        said = self.reasoner.complete(
-            [Request(image, row.question, self.mode) for row, image in pairs],
-            temperature=0.0 if seed is None else self.temperature,
-            max_new_tokens=self.max_new_tokens,
-            seed=seed,
-        )
-        if len(said) != len(pairs):
-            raise ReasonerError(f"{self.reasoner.name} gave {len(said)} answers to {len(pairs)} questions")
-        return said
-
-    def _line(self, asked: _Asked, samples: Sequence[str], spent: float) -> Prediction:
-        row, image, said = asked.row, asked.image, asked.completion
-        truth = json.loads(row.ground_truth()) | {"image_size": row.image_size, "coordinates": row.coordinates}
-        if asked.mask is not None and image is not None and row.facts is None and row.box is not None:
-            grey = np.asarray(Image.fromarray(image.rgb).convert("L"))
-            truth["facts"] = Facts.measure(asked.mask, grey).to_dict()
-        text = "" if said is None else said.text
-        space = ruler_of(said.space) if said else {"coordinates": "0-1000", "width": 1000.0, "height": 1000.0}
-        return Prediction.model_validate(
-            {
-                "id": row.id,
-                "question": row.question,
-                "mode": self.mode,
-                "image": row.image.path,
-                "image_size": row.image_size if image is None else image.size,
-                "about": {name: getattr(row, name) for name in ABOUT} | {"absent": row.absent},
-                "truth": truth,
-                "truth_mask": None if asked.mask is None or row.absent else encode_rle(asked.mask),
-                "completion": text,
-                "space": space,
-                "error": asked.error,
-                "samples": samples,
-                "tokens": len(self._tokenizer(text, add_special_tokens=False).input_ids) if self._tokenizer else None,
-                "seconds": {"reason": round(spent, 5)} if said else {},
-                "variant": self.variant,
-            }
-        )
-
-
-ABOUT = ("source", "category", "supercategory", "modality", "group", "split", "style", "template")
-"""What a line says about its row."""
 
 
 class _Appended:
