@@ -138,6 +138,8 @@ class GrpoConfig(_Part):
         Leave completions that were cut off out of the loss.
     vllm : {"off", "colocate", "server"}
         Who generates: the trained model itself, vLLM on the same GPU, or a vLLM server.
+    server : str or None
+        Where the vLLM server is, ``http://host:8000``; port 8000 of the machine with the first process where None.
     """
 
     recipe: str = "medground"
@@ -156,6 +158,7 @@ class GrpoConfig(_Part):
     steps_per_generation: Count | None = None
     mask_truncated: bool = False
     vllm: Literal["off", "colocate", "server"] = "off"
+    server: Annotated[str, Field(pattern=r"^https?://[^/\s]+$")] | None = None
 
 
 class TrainConfig(_Part):

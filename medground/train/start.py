@@ -253,7 +253,7 @@ def arguments(config: TrainConfig, steps: int) -> dict[str, Any]:
         kwargs = {"num_decay_steps": round(config.decay * steps), "decay_type": "cosine"}
     elif config.schedule == "cosine_with_min_lr":
         kwargs = {"min_lr_rate": 0.1}
-    return {
+    found: dict[str, Any] = {
         "output_dir": str(config.folder),
         "per_device_train_batch_size": config.batch,
         "gradient_accumulation_steps": config.accumulation,
@@ -280,6 +280,9 @@ def arguments(config: TrainConfig, steps: int) -> dict[str, Any]:
         "data_seed": config.seed,
         "model_init_kwargs": None,
     }
+    if config.kind == "grpo" and config.grpo.server is not None:
+        found["vllm_server_base_url"] = config.grpo.server
+    return found
 
 
 def save_model(trainer: Any, start: Start, config: TrainConfig) -> Path:
@@ -289,11 +292,13 @@ def save_model(trainer: Any, start: Start, config: TrainConfig) -> Path:
     computed in it.
     """
     import torch
+    from transformers.integrations import unset_hf_deepspeed_config
 
     folder = config.folder / "model"
     trainer.save_model(str(folder))  # gathers what is spread over devices
     if not trainer.is_world_process_zero():
         return folder
+    unset_hf_deepspeed_config()  # ZeRO-3 would spread what is read below, over processes that don't read it
     dtype = "bfloat16" if config.bf16 else "float32"
     if config.lora is None:
         if config.bf16:
