@@ -80,6 +80,16 @@ class Asker:
             messages.insert(0, {"role": "system", "content": [{"type": "text", "text": system}]})
         return Prepared(messages, space, picture)
 
+    def sized(self, picture: Image.Image) -> Image.Image:
+        """Return a picture at the very size at which the model sees it; any processor of its kind leaves it so.
+
+        For what prepares pictures by the model's published settings and not by this budget, such as vLLM.
+        """
+        from PIL import Image
+
+        size = picture.size if self.patch is None else self._made_size(picture.size)
+        return picture if picture.size == size else picture.resize(size, Image.Resampling.BICUBIC)
+
     def _shown_size(self, image: MedicalImage) -> tuple[int, int]:
         return image.size if self.patch is not None else fit(*image.size, self.max_pixels)
 

@@ -338,7 +338,8 @@ def _complete(model: Any, asker: Asker, requests: Sequence[Request], most: int) 
     plan.eos_token_id, plan.pad_token_id = ends, tokenizer.pad_token_id
     try:
         with torch.no_grad():
-            output = model.generate(**inputs, generation_config=plan)
+            # Processes that share out the weights gather them together, until the longest answer of all is done.
+            output = model.generate(**inputs, generation_config=plan, synced_gpus=_place()[1] > 1)
     finally:
         model.generation_config = own
     found = []

@@ -64,6 +64,9 @@ class RowTrainer(SFTTrainer):
     def __init__(self, *, config: TrainConfig, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.config = config
+        # TRL's loss divides by a step's tokens where it is told them, and transformers only tells where the model's own
+        # loss would take them, which Qwen's doesn't: a step would then depend on how it is cut into batches.
+        self.model_accepts_loss_kwargs: bool = True
         self.optimizer: torch.optim.Optimizer | None
         self.number_loss: NumberLoss | None = None
         if config.sft.soft_coordinates:
@@ -154,7 +157,13 @@ def train_sft(config: TrainConfig, *, resume: bool = False, progress: Told | Non
     trainer = RowTrainer(
         config=config,
         model=start.model,
-        args=SFTConfig(**arguments(config, steps), max_steps=steps, max_length=None, completion_only_loss=True),
+        args=SFTConfig(
+            **arguments(config, steps),
+            max_steps=steps,
+            max_length=None,
+            completion_only_loss=True,
+            logging_nan_inf_filter=False,  # it would put an average in the place of a loss that isn't a number
+        ),
         train_dataset=dataset(Examples(rows, config, start.asker, in_a_row=True), length),
         data_collator=RowCollator(start.processor, config.sft.max_tokens),
         processing_class=start.processor,
