@@ -63,13 +63,19 @@ def evaluate(
     adapter: Annotated[str | None, typer.Option(help="Folder of a LoRA adapter for the reasoner.")] = None,
     template: Annotated[str | None, typer.Option(help="Prompt template; the model's own by default.")] = None,
     coordinates: Annotated[str | None, typer.Option(help="Space that the reasoner writes in; see ground.")] = None,
+    concurrency: Annotated[int, typer.Option(min=1, help="Requests to an endpoint at once.")] = 8,
+    prices: Annotated[
+        str | None, typer.Option(help="IN,OUT: what an endpoint takes for a million input and output tokens.")
+    ] = None,
+    max_cost: Annotated[float | None, typer.Option(min=0, help="The most that the run may cost; needs prices.")] = None,
+    per_minute: Annotated[float | None, typer.Option(min=0, help="The most requests to an endpoint a minute.")] = None,
 ) -> None:
     """Ask a reasoner every question of a data set; resumable, and scored from what is written."""
     from medground.evaluate.run import evaluate as run
-    from medground.reasoners import load_reasoner
     from medground.segmenters import load_segmenter
 
     models: dict[str, Any] = {"device": device, "dtype": dtype}
+    asking: dict[str, Any] = {"template": template, "coordinates": coordinates}
     for name in prompts or ():
         if name not in ("points", "box", "both"):
             raise ConfigError(f"--prompts {name!r} isn't known; choose points, box or both")
@@ -79,17 +85,16 @@ def evaluate(
     options |= {"max_new_tokens": max_new_tokens, "retry_failed": retry_failed}
     try:
         with _bar() as progress, contextlib.redirect_stdout(sys.stderr):
+            account = {"prices": _prices(prices), "max_cost": max_cost, "per_minute": per_minute}
+            remote = reasoner.startswith(("http://", "https://"))
+            if not remote and any(each is not None for each in account.values()):
+                raise ConfigError("--prices, --max-cost and --per-minute are for endpoints; leave them out")
             if reasoner.startswith(BASELINE):
                 asked: Any = _baseline(reasoner.removeprefix(BASELINE), train or _folder(data[0]))
+            elif remote:
+                asked = _endpoint(reasoner, out, adapter, account, **asking, max_concurrency=concurrency)
             else:
-                asked = load_reasoner(
-                    reasoner,
-                    adapter=adapter,
-                    template=template,
-                    coordinates=coordinates,
-                    batch_size=batch,
-                    **models,
-                )
+                asked = _local(reasoner, adapter=adapter, batch_size=batch, **models, **asking)
             drawn = None if segmenter == "none" else load_segmenter(segmenter, **models)
             run(data, out, reasoner=asked, segmenter=drawn, progress=progress, **options)
     except KeyboardInterrupt:
@@ -105,12 +110,18 @@ def report(
         Path | None, typer.Option(help="The rows' parquet file or folder, for the pictures.", show_default=False)
     ] = None,
     root: Annotated[Path | None, typer.Option(help="Where relative paths of pictures start.")] = None,
+    title: Annotated[str, typer.Option(help="The page's; the first model's name by default.")] = "",
+    pictures: Annotated[bool, typer.Option(help="Whether cases show the data set's pictures.")] = True,
+    source: Annotated[
+        list[str] | None, typer.Option(help="Show pictures of this source alone; may be repeated.")
+    ] = None,
 ) -> None:
     """Compare runs on one self-contained page, and in a Markdown table."""
     from medground.evaluate.report import build_report
 
-    for file in build_report(runs, out, data=data, root=root):
-        typer.echo(str(file))
+    made = build_report(runs, out, data=data, root=root, title=title, pictures=pictures, sources=source or None)
+    typer.echo(str(made.page))
+    typer.echo(str(made.markdown))
     typer.echo(RESEARCH_USE)
 
 
@@ -122,6 +133,31 @@ def _baseline(name: str, training: Path) -> Any:
     from medground.evaluate.baselines import load_baseline
 
     return load_baseline(name, read_rows(training, split="train") if name == "category-prior" else ())
+
+
+def _local(spec: str, **options: Any) -> Any:
+    from medground.reasoners import load_reasoner
+
+    return load_reasoner(spec, **options)
+
+
+def _endpoint(spec: str, out: Path, adapter: str | None, account: dict[str, Any], **options: Any) -> Any:
+    """Return an endpoint, with an account where prices or limits are given: its answers are then kept in OUT/paid."""
+    if any(each is not None for each in account.values()) and adapter is None:
+        from medground.evaluate.paid import PaidReasoner
+
+        return PaidReasoner(spec, out / "paid", **account, **options)
+    return _local(spec, adapter=adapter, **options)
+
+
+def _prices(text: str | None) -> tuple[float, float] | None:
+    if text is None:
+        return None
+    try:
+        of_input, of_output = (float(part) for part in text.split(","))
+    except ValueError:
+        raise ConfigError(f"--prices {text!r} isn't IN,OUT; write it like --prices 0.2,1.6") from None
+    return of_input, of_output
 
 
 def _folder(path: Path) -> Path:
