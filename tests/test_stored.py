@@ -56,9 +56,7 @@ def entry(row: Row, output: str | None, **further: Any) -> dict[str, Any]:
 
 def test_the_references_results(tmp_path, segmenter):
     rows = made(4, tmp_path)
-    said = (
-        "<think>The bright part.</think><answer>{'bbox': [20, 12, 58, 50], 'points_1': [30, 30], 'points_2': [50, 40]}"
-    )
+    where = "{'bbox': [20, 12, 58, 50], 'points_1': [30, 30], 'points_2': [50, 40]}"
     good = {"think": "The bright part.", "bbox": [20, 12, 58, 50], "points": [[30, 30], [50, 40]]}
     inside = 38 * 38 / (40 * 40)  # the box lies inside the true one of row 0
     results = [
