@@ -62,7 +62,7 @@ def test_a_row_for_supervision(make):
     examples = make()
     example = examples.example(0)
     assert example["prompt"] == [{"role": "user", "content": "Which growth number 0 would be removed here?"}]
-    assert example["image"].size == SIZE
+    assert example["image"].size == (256, 256), "as nano's processor would make it"
     said = example["completion"][0]
     assert said["role"] == "assistant"
     found = parse(said["content"], Space.norm1000(), strict=True)

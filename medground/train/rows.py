@@ -165,8 +165,12 @@ class Examples:
         self.rows, self.config, self.asker = rows, config, asker
         self.in_a_row, self.with_image = in_a_row, with_image
         self._kept: dict[int, dict[str, Any]] = {}
-        size = dict(asker.processor.image_processor.size)
+        images = asker.processor.image_processor
+        size = dict(images.size)
         self._most = 2 * int(size["height"]) if "height" in size else 1280
+        # Others with one size (InternVL's) cut a picture into tiles of it first.
+        whole = "CLIP" in type(images).__name__ and not images.do_center_crop
+        self._size = (int(size["width"]), int(size["height"])) if whole and "height" in size else None
 
     def __call__(self, batch: Mapping[str, Sequence[int]]) -> dict[str, list[Any]]:
         """Return TRL's columns for some places."""
@@ -207,7 +211,7 @@ class Examples:
         elif plain:
             row = row.model_copy(update={"reasoning": plain_trace(row, rng)})
         asked = self.asker.prepare(Request(image, row.question, mode))
-        example: dict[str, Any] = {"id": row.id, "prompt": _messages(asked), "image": asked.picture}
+        example: dict[str, Any] = {"id": row.id, "prompt": _messages(asked), "image": self._fitted(asked.picture)}
         if self.config.kind == "sft":
             said = completion_of(row, mask, asked, mode)
             return {**example, "completion": [{"role": "assistant", "content": said}]}
@@ -215,6 +219,15 @@ class Examples:
         if self.with_image and row.image.path is not None:
             truth["image"] = str(Path(root) / row.image.path)
         return {**example, "ground_truth": json.dumps(truth)}
+
+    def _fitted(self, picture: Image.Image) -> Image.Image:
+        """Return the picture in the size that the processor gives all: made once, not for each one of a group."""
+        if self._size is None:
+            # vLLM prepares pictures by the model's published settings, whatever our budget.
+            elsewhere = self.config.kind == "grpo" and self.config.grpo.vllm != "off"
+            return self.asker.sized(picture) if elsewhere else picture
+        resample = Image.Resampling(self.asker.processor.image_processor.resample)
+        return picture.resize(self._size, resample)
 
     def _mode(self, row: Row, rng: random.Random) -> Mode:
         chosen = self.config.data.mode
