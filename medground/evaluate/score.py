@@ -16,7 +16,7 @@ from medground.masks import decode_rle
 from medground.metrics import dice, hd95, pdice, pdice_paper, pointing
 from medground.rewards.evidence import Facts, claims, holds
 from medground.rewards.truth import FRAME
-from medground.types import Box, Grounding, Mask
+from medground.types import Grounding, Mask
 
 __all__ = ["FIGURES", "Scored", "figures", "score_run"]
 
@@ -97,6 +97,7 @@ def figures(prediction: Prediction) -> dict[str, float]:
     """
     right, answer = prediction.right, prediction.answer
     told = dict.fromkeys(FIGURES, _NAN)
+    true = None if prediction.truth_mask is None or right.box is None else decode_rle(prediction.truth_mask)
     told |= _located(prediction, answer)
     told["readable"] = float(answer is not None)
     told["failed"] = float(prediction.error is not None)
@@ -105,7 +106,9 @@ def figures(prediction: Prediction) -> dict[str, float]:
     elif answer.box and answer.points:
         told["consistency"] = sum(map(answer.box.contains, answer.points)) / len(answer.points)
     if right.box is not None:
-        told |= _masks(prediction)
+        told["pointing"] = pointing(answer.points if answer else (), right.box if true is None else true)
+        if true is not None:
+            told |= _masks(prediction, true)
         facts = right.facts or Facts.of_box(right.box)
         found = [holds(claim, facts) for claim in claims(answer.reasoning)] if answer else []
         known = [each for each in found if each is not None]
@@ -122,7 +125,7 @@ def figures(prediction: Prediction) -> dict[str, float]:
 
 
 def _located(prediction: Prediction, answer: Grounding | None) -> dict[str, float]:
-    """Return what an answer's presence, box and points are worth."""
+    """Return what an answer's presence, box and points are worth, without the mask."""
     right = prediction.right
     told = {"absence": float(answer is not None and answer.absent == right.absent)}
     if right.box is None:
@@ -130,8 +133,6 @@ def _located(prediction: Prediction, answer: Grounding | None) -> dict[str, floa
     box, points = (answer.box, answer.points) if answer else (None, ())
     told["box_iou"] = right.box.iou(box) if box else 0.0
     told["acc_50"] = float(told["box_iou"] >= 0.5)
-    target: Mask | Box = right.box if prediction.truth_mask is None else decode_rle(prediction.truth_mask)
-    told["pointing"] = pointing(points, target)
     if right.points:
         frame = Space.pixels(*FRAME)
         told["pdice"] = pdice(points, right.points)
@@ -139,11 +140,8 @@ def _located(prediction: Prediction, answer: Grounding | None) -> dict[str, floa
     return told
 
 
-def _masks(prediction: Prediction) -> dict[str, float]:
-    """Return what the masks are worth, where the true one is known."""
-    if prediction.truth_mask is None:
-        return {}
-    true = decode_rle(prediction.truth_mask)
+def _masks(prediction: Prediction, true: Mask) -> dict[str, float]:
+    """Return what the masks are worth."""
     told: dict[str, float] = {}
     if prediction.oracle_mask is not None:
         told["dice_oracle"] = dice(decode_rle(prediction.oracle_mask["rle"]), true)
