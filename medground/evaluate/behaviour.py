@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import math
 from collections import Counter
 
@@ -55,7 +56,7 @@ def fates(shown: Shown) -> Part:
         f"<div class=plots><div>{drawn}{named}</div></div><details><summary>In numbers</summary>{table_html(table)}"
         "</details>"
     )
-    return Part("fates", "How answers fail", content, (table,))
+    return Part("fates", "Failures", "How answers fail", content, (table,))
 
 
 _WHOLE = 1000
@@ -89,12 +90,15 @@ def claims(shown: Shown) -> Part | None:
         "What the reasoning says of its target that pixels can confirm or refute. A claim is held to the true target, "
         "so that it is false, too, where the answer means another place."
     )
-    return Part("claims", "Is the reasoning true?", f"<p class=note>{note}</p>{table_html(table)}", (table,))
+    return Part(
+        "claims", "Reasoning", "Is the reasoning true?", f"<p class=note>{note}</p>{table_html(table)}", (table,)
+    )
 
 
 def confidence(shown: Shown) -> Part | None:
     """Return whether the agreement of samples tells which answers are good; None where none were drawn."""
-    known = [each for each in shown.models if not np.isnan(each.scored.column("confidence")).all()]
+    parts = {each.name: _parts(shown, each) for each in shown.models if _sampled(each)}
+    known = [each for each in shown.models if each.name in parts and all(len(part.worth) for part in parts[each.name])]
     if not known:
         return None
     risks: list[Series] = []
@@ -102,7 +106,7 @@ def confidence(shown: Shown) -> Part | None:
     lines: list[Line] = []
     choices: list[Line] = []
     for entry in known:
-        chosen_on, judged = _parts(shown, entry)
+        chosen_on, judged = parts[entry.name]
         found = assess(judged)
         fitted = Calibration.fit(chosen_on).apply(judged.confidence)
         after = assess(Sure(fitted, judged.worth, judged.groups))
@@ -124,12 +128,15 @@ def confidence(shown: Shown) -> Part | None:
             )
     table = Table("confidence", "Agreement of sampled answers as confidence", "model", _ASSESSED, tuple(lines))
     kept = Table("abstention", "Answering only when sure", "model, coverage aimed at", _KEPT, tuple(choices))
-    apart = [entry.name for entry in known if entry.name not in shown.validation]
+    apart = [entry.name for entry in known if not _validated(shown, entry)]
+    half = "one half of the patients, and judged on the other"
+    aimed = "a validation run" if len(apart) < len(known) else half
+    if apart and aimed != half:
+        aimed += f" (for {', '.join(apart)}: on {half})"
     note = (
         "Confidence is the agreement of sampled answers: the mean IoU of their boxes, pair by pair. An answer's "
         "worth is its box IoU, or 1 where absence was rightly told, and its risk is 1 less that. Thresholds "
-        "and calibration were chosen on "
-        + ("a validation run." if not apart else "one half of the patients, and judged on the other.")
+        f"and calibration were chosen on {html.escape(aimed)}."
     )
     risk = both(
         lambda width: plots.lines(
@@ -148,7 +155,7 @@ def confidence(shown: Shown) -> Part | None:
         f"{legend(risks, across=True)}</div><div><h3>Worth of answers by confidence</h3>{belief}"
         f"{legend(beliefs, across=True)}</div></div>{table_html(table)}{table_html(kept)}"
     )
-    return Part("confidence", "Does it know when it is wrong?", content, (table, kept))
+    return Part("confidence", "Confidence", "Does it know when it is wrong?", content, (table, kept))
 
 
 _ASSESSED = (
@@ -167,11 +174,21 @@ _KEPT = (
 )
 
 
+def _sampled(entry: Entry) -> bool:
+    return not np.isnan(entry.scored.column("confidence")).all()
+
+
 def _parts(shown: Shown, entry: Entry) -> tuple[Sure, Sure]:
     """Return what a threshold is chosen on, and what it is judged by."""
     here = read_confidence(entry.scored)
+    if not _validated(shown, entry):
+        return halves(here)
+    return read_confidence(shown.validation[entry.name].scored), here
+
+
+def _validated(shown: Shown, entry: Entry) -> bool:
     validation = shown.validation.get(entry.name)
-    return halves(here) if validation is None else (read_confidence(validation.scored), here)
+    return validation is not None and _sampled(validation)
 
 
 def robustness(shown: Shown) -> Part | None:
@@ -203,4 +220,4 @@ def robustness(shown: Shown) -> Part | None:
         "changed run less the clean one on the same rows, with the interval of a paired bootstrap over patients."
     )
     content = f"<p class=note>{note}</p><div class=plots><div>{drawn}</div></div>{table_html(table)}"
-    return Part("robustness", "Robustness", content, (table,))
+    return Part("robustness", "Robustness", "Robustness", content, (table,))

@@ -30,6 +30,7 @@ __all__ = [
     "Table",
     "as_text",
     "cell",
+    "difference",
     "field",
     "number",
     "size_of",
@@ -75,7 +76,7 @@ class Cell(NamedTuple):
     Parameters
     ----------
     value, low, high : float
-        NaN where nothing is there to measure.
+        NaN where nothing is there to measure. The ends are equal where nothing varies, as with one patient.
     n : int
         Rows that it is of.
     """
@@ -164,7 +165,7 @@ class Table:
 
 
 def as_text(value: Cell | str | int, column: Column) -> str:
-    """Return a cell in words: the figure, and its interval in parentheses.
+    """Return a cell in words: the figure, and its interval in parentheses where it has one.
 
     Examples
     --------
@@ -180,7 +181,7 @@ def as_text(value: Cell | str | int, column: Column) -> str:
     if np.isnan(value.value):
         return "–"
     middle, low, high = (number(each, column) for each in value[:3])
-    return middle if np.isnan(value.low) else f"{middle} ({low} to {high})"
+    return f"{middle} ({low} to {high})" if value.low < value.high else middle
 
 
 def number(value: float, column: Column) -> str:
@@ -200,7 +201,7 @@ def cell(scored: Scored, measure: Measure, where: Bools | None = None, *, rounds
     """Return a figure of a run, over the rows of `where`, with its percentile bootstrap interval.
 
     Groups (patients) are drawn, not rows. A mean over classes is taken anew in each resample, over the classes that are
-    in it; a ratio is that of the resample's sums.
+    in it; a ratio is that of the resample's sums. For plain means it is `medground.metrics.bootstrap_interval`.
 
     Parameters
     ----------
@@ -210,28 +211,88 @@ def cell(scored: Scored, measure: Measure, where: Bools | None = None, *, rounds
     rounds : int
         Number of resamples.
     """
-    top = scored.column(measure.top)
-    bottom = scored.column(measure.bottom) if measure.bottom else np.ones(len(top))
+    top, bottom = _columns(scored, measure)
     known = ~(np.isnan(top) | np.isnan(bottom))
     if where is not None:
         known &= where
     if not known.any() or not bottom[known].sum():
-        return Cell(float("nan"), float("nan"), float("nan"), 0)
-    owner = _codes(np.asarray(scored.groups)[known])
-    kinds = np.zeros(int(known.sum()), np.intp)
-    if measure.over:
-        kinds = _codes(np.asarray([field(each, measure.over) for each in scored.predictions])[known])
-    shape = int(owner.max()) + 1, int(kinds.max()) + 1
-    place = owner * shape[1] + kinds
-    above, below = (
-        np.bincount(place, weights=values[known], minlength=shape[0] * shape[1]).reshape(shape).astype(np.float64)
-        for values in (top, bottom)
-    )
+        return _NOTHING
+    rows = np.flatnonzero(known)
+    owner, kinds = _owners(scored, rows), _kinds(scored, measure, rows)
+    above, below = (_sums(values[rows], owner, kinds) for values in (top, bottom))
     value = _mean_ratio(above.sum(axis=0)[None], below.sum(axis=0)[None])[0]
-    means = np.concatenate([_mean_ratio(times @ above, times @ below) for times in _draws(shape[0], rounds)])
-    means = means[~np.isnan(means)]  # a resample may draw only groups that have nothing to count
-    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Cell(float(value), float(low), float(high), int(known.sum()))
+    means = [_mean_ratio(times @ above, times @ below) for times in _draws(len(above), rounds)]
+    return _with_interval(value, np.concatenate(means), len(rows))
+
+
+def difference(a: Scored, b: Scored, measure: Measure, *, rounds: int = ROUNDS) -> Cell:
+    """Return how much a figure of `a` is above that of `b`, on the rows on which both have it.
+
+    Each resample of patients is of both runs, so what makes a patient hard for both cancels out. For plain means it is
+    `medground.metrics.paired_bootstrap`.
+
+    Parameters
+    ----------
+    a, b : Scored
+    measure : Measure
+    rounds : int
+        Number of resamples.
+
+    Returns
+    -------
+    Cell
+        Without a value where there is no such row.
+    """
+    at = {each.id: place for place, each in enumerate(b.predictions)}
+    pairs = [(place, at[each.id]) for place, each in enumerate(a.predictions) if each.id in at]
+    first, second = (
+        (np.array(each, np.intp) for each in zip(*pairs, strict=True)) if pairs else (np.empty(0, np.intp),) * 2
+    )
+    columns = [values[rows] for one, rows in ((a, first), (b, second)) for values in _columns(one, measure)]
+    known = ~np.isnan(columns).any(axis=0)
+    first, columns = first[known], [values[known] for values in columns]
+    if not len(first) or not (columns[1].sum() and columns[3].sum()):
+        return _NOTHING
+    owner, kinds = _owners(a, first), _kinds(a, measure, first)
+    sums = [_sums(values, owner, kinds) for values in columns]
+
+    def less(times: Floats) -> Floats:
+        tops, bottoms, others, below = (times @ each for each in sums)
+        return _mean_ratio(tops, bottoms) - _mean_ratio(others, below)
+
+    value = less(np.ones((1, len(sums[0]))))[0]
+    return _with_interval(value, np.concatenate([less(times) for times in _draws(len(sums[0]), rounds)]), len(first))
+
+
+_NOTHING = Cell(float("nan"), float("nan"), float("nan"), 0)
+
+
+def _columns(scored: Scored, measure: Measure) -> tuple[Floats, Floats]:
+    top = scored.column(measure.top)
+    return top, scored.column(measure.bottom) if measure.bottom else np.ones(len(top))
+
+
+def _owners(scored: Scored, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+    return _codes(np.asarray(scored.groups)[rows])
+
+
+def _kinds(scored: Scored, measure: Measure, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+    if not measure.over:
+        return np.zeros(len(rows), np.intp)
+    return _codes(np.asarray([field(scored.predictions[row], measure.over) for row in rows.tolist()]))
+
+
+def _sums(values: Floats, owner: npt.NDArray[np.intp], kinds: npt.NDArray[np.intp]) -> Floats:
+    """Return the sums of values, shape (groups, classes)."""
+    shape = int(owner.max()) + 1, int(kinds.max()) + 1
+    sums = np.bincount(owner * shape[1] + kinds, weights=values, minlength=shape[0] * shape[1])
+    return sums.reshape(shape).astype(np.float64)
+
+
+def _with_interval(value: float, means: Floats, n: int) -> Cell:
+    # A resample may draw only groups that have nothing to count.
+    low, high = np.quantile(means[~np.isnan(means)], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Cell(float(value), float(low), float(high), n)
 
 
 def _codes(values: npt.NDArray[Any]) -> npt.NDArray[np.intp]:

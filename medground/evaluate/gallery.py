@@ -29,10 +29,10 @@ from medground.types import Box, Grounding, Mask, Point
 
 __all__ = ["Pictures", "Where", "card", "section"]
 
-LONGEST = 480
+LONGEST = 448
 """Pixels of the longer side of an embedded picture, at most."""
 
-_QUALITY = 82
+_QUALITY = 80
 _TRUE = (255, 255, 255)
 _SHOWN = {"box_iou": "box IoU", "dice": "Dice", "pdice": "pDice", "pointing": "points on target"}
 
@@ -257,9 +257,9 @@ def section(shown: Shown, where: Where) -> Part:
         f"<p class=note>{_note(where, len(shown.models))}</p>"
         f"<form id=tools class=tools hidden aria-label='Which cases to show'>{''.join(selects)}"
         f"<fieldset><legend class=unseen>What is drawn</legend>{layers}</fieldset><output id=shown></output></form>"
-        f"<div id=cases class=cases>{cards}</div><p><button type=button id=more hidden>Show more</button></p>"
+        f"<div id=gallery class=cases>{cards}</div><p><button type=button id=more hidden>Show more</button></p>"
     )
-    return Part("cases", "Cases", content)
+    return Part("cases", "Cases", "Cases", content)
 
 
 def _note(where: Where, models: int) -> str:

@@ -18,6 +18,8 @@ from medground.evaluate.cells import Cell, Column, Table, number
 __all__ = ["Part", "page", "table_html"]
 
 _HERE = Path(__file__).parent
+_BROAD = 12
+"""Columns that fit on a sheet of paper upright."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,8 @@ class Part:
     ----------
     name : str
         Its anchor.
+    short : str
+        What the list of sections calls it.
     title, content : str
         The latter HTML.
     tables : tuple of Table
@@ -35,6 +39,7 @@ class Part:
     """
 
     name: str
+    short: str
     title: str
     content: str
     tables: tuple[Table, ...] = ()
@@ -55,6 +60,7 @@ def table_html(table: Table) -> str:
         )
         groups = f"<tr class=groups><th></th>{cells}</tr>"
     best = _best(table)
+    kinds = "scroll broad" if len(table.columns) > _BROAD else "scroll"
     body = []
     kind = table.lines[0].kind if table.lines else ""
     for at, line in enumerate(table.lines):
@@ -67,7 +73,7 @@ def table_html(table: Table) -> str:
         told = " ".join(filter(None, names))
         body.append(f'<tr class="{told}"><th scope=row>{html.escape(line.name)}</th>{cells}</tr>')
     return (
-        f'<div class=scroll tabindex=0 role=region aria-label="{html.escape(table.title)}"><table>'
+        f'<div class="{kinds}" tabindex=0 role=region aria-label="{html.escape(table.title)}"><table>'
         f"<caption class=unseen>{html.escape(table.title)}</caption>"
         f"<thead>{groups}<tr>{corner}{heads}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
     )
@@ -88,12 +94,12 @@ def _cell(value: Cell | str | int, column: Column, best: bool) -> str:
     if math.isnan(value.value):
         return "<td class=none>–</td>"
     middle = number(value.value, column)
-    if math.isnan(value.low):
-        return f"<td>{middle}</td>"
     low, high = number(value.low, column), number(value.high, column)
+    told = f"{low} to {high}" if column.signed else f"{low}–{high}"
+    interval = f"<span class=ci>{told}</span>" if value.low < value.high else ""
     # A difference whose interval leaves out 0 is one to look at.
     kind = " class=best" if best else " class=sure" if column.signed and (value.low > 0 or value.high < 0) else ""
-    return f"<td{kind}>{middle}<span class=ci>{low} to {high}</span></td>"
+    return f"<td{kind}>{middle}{interval}</td>"
 
 
 def _best(table: Table) -> set[tuple[int, int]]:
@@ -121,7 +127,7 @@ def page(title: str, lead: str, parts: Sequence[Part]) -> str:
         "title": html.escape(title),
         "lead": lead,
         "notice": html.escape(RESEARCH_USE),
-        "nav": "".join(f'<a href="#{part.name}">{html.escape(part.title)}</a>' for part in parts),
+        "nav": "".join(f'<a href="#{part.name}">{html.escape(part.short)}</a>' for part in parts),
         "body": body,
         "style": style,
         "script": script,

@@ -18,7 +18,7 @@ WIDE, NARROW = 680, 340
 """Of a plot on a wide screen and on a phone, in CSS pixels."""
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 14, 10, 44
-_ROW, _TALL_ROW, _LABEL, _COUNT = 24, 40, 200, 52
+_ROW, _TALL_ROW, _LABEL, _COUNT, _STEP = 24, 42, 200, 52, 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,12 +156,12 @@ def dots(rows: Sequence[DotRow], *, across: str, alt: str, width: int, low: floa
         else:
             parts.append(f'<text class=label x="{left}" y="{y - 12}">{name}</text>')
             parts.append(f'<text x="{right}" y="{y - 12}" text-anchor=end>{one.n}</text>')
-        for dot in reversed(one.dots):
+        for dot, up in reversed(list(zip(one.dots, _dodged(one.dots), strict=True))):
             if math.isnan(dot.value):
                 continue
             if not math.isnan(dot.low):
-                parts.append(f'<path class="whisker {dot.look}" d="M{x(dot.low)} {y}H{x(dot.high)}"/>')
-            parts.append(_mark(dot.look, x(dot.value), y))
+                parts.append(f'<path class="whisker {dot.look}" d="M{x(dot.low)} {y + up}H{x(dot.high)}"/>')
+            parts.append(_mark(dot.look, x(dot.value), y + up))
     if wide:
         parts.append(f'<text x="{width - 2}" y="10" text-anchor=end>rows</text>')
     parts.append(_name((left + right) / 2, height - 6, across))
@@ -195,6 +195,13 @@ def bars(rows: Sequence[tuple[str, Sequence[tuple[str, str, int]]]], *, alt: str
                 f'height="18"><title>{told}</title></rect>'
             )
     return _svg(width, row * len(rows), alt, parts)
+
+
+def _dodged(dots: Sequence[Dot]) -> list[float]:
+    """Return how far each dot stands from its row's middle, so that no interval hides another."""
+    count = sum(not math.isnan(dot.low) for dot in dots)
+    places = iter(range(count))
+    return [0.0 if math.isnan(dot.low) else _STEP * (next(places) - (count - 1) / 2) for dot in dots]
 
 
 def legend(series: Sequence[Series], *, across: bool = False) -> str:

@@ -26,7 +26,7 @@
     tools.addEventListener("change", (event) => {
       const { layer } = event.target.dataset;
       if (layer) {
-        document.getElementById("cases").classList.toggle(`without-${layer}`, !event.target.checked);
+        document.getElementById("gallery").classList.toggle(`without-${layer}`, !event.target.checked);
         return;
       }
       most = AT_ONCE;

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from medground.data.rows import Picture, Row
 from medground.errors import ConfigError
-from medground.evaluate.baselines import BASELINES
-from medground.evaluate.score import Scored
+from medground.evaluate.baselines import BASELINES, Baseline, load_baseline
+from medground.evaluate.predictions import Prediction, ruler_of
+from medground.evaluate.score import Scored, score_run
 from medground.evaluate.tables import Entry, Kind
+from medground.images import MedicalImage
 
 __all__ = ["Changed", "Shown", "gather"]
 
@@ -91,9 +94,11 @@ def gather(scored: Sequence[Scored]) -> Shown:
     here = [one for one in plain if rows & {each.id for each in one.predictions}]
     named = _named(here)
     models = tuple(each for each in named if each.kind == "model")
-    baselines = tuple(sorted((each for each in named if each.kind != "model"), key=_rank))
+    baselines = tuple(each for each in named if each.kind != "model")
     if not models:
         raise ConfigError("a report needs a run of a model beside the baselines; give one")
+    baselines = (*_blind(models[0], baselines), *baselines)
+    baselines = tuple(sorted(baselines, key=_rank))
     if not any(each.kind == "oracle" for each in baselines):
         baselines += _oracle(models[0])
     changed, validation = [], {}
@@ -165,6 +170,33 @@ def _named(scored: Sequence[Scored]) -> list[Entry]:
         if name in names[:number]:
             raise ConfigError(f"{scored[number].run.folder}: is given twice; leave it out once")
     return [Entry(_TITLES.get(name, name), _kind(one), one) for name, one in zip(names, scored, strict=True)]
+
+
+def _blind(model: Entry, given: Sequence[Entry]) -> Iterator[Entry]:
+    """Yield the baselines that need neither pictures nor training rows and have no run; their masks aren't known."""
+    for name in ("whole-image", "centre", "random"):
+        if any(_part(each.scored, "reasoner") == name for each in given):
+            continue
+        baseline = load_baseline(name)
+        answered = tuple(_answered(baseline, one) for one in model.scored.predictions)
+        run = replace(model.scored.run, name=name, info={"reasoner": baseline.describe()}, predictions=answered)
+        yield Entry(_TITLES.get(name, name), "blind", score_run(run))
+
+
+def _answered(baseline: Baseline, one: Prediction) -> Prediction:
+    row = Row(id=one.id, question=one.question, image=Picture(path="-"), image_size=one.image_size, box=None)
+    # What these baselines answer depends on the picture's size alone, so any picture of that size will do.
+    blank = MedicalImage.from_array(np.zeros((one.image_size[1], one.image_size[0]), np.uint8))
+    said = baseline.answer(row, blank)
+    update: dict[str, Any] = {
+        "completion": said.text,
+        "space": ruler_of(said.space),
+        "masks": {},
+        "oracle_mask": None,
+        "samples": (),
+    }
+    # Built anew: a copy would keep what was read from the model's answer.
+    return Prediction.model_validate(one.model_dump() | update | {"error": None})
 
 
 def _oracle(model: Entry) -> tuple[Entry, ...]:

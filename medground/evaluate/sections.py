@@ -76,7 +76,7 @@ def figures(shown: Shown) -> Part:
         "<p class=note>The share of present targets whose box reaches an IoU. The area under a line is its mean, given "
         "beside the name.</p></div></div>"
     )
-    return Part("figures", "Figures", content, (table,))
+    return Part("figures", "Figures", "Figures", content, (table,))
 
 
 def _mean(entry: Entry) -> float:
@@ -113,7 +113,9 @@ def differences(shown: Shown) -> Part | None:
         "The first less the second on the rows that both answered, with the interval of a paired bootstrap over "
         "patients; in bold where it leaves out 0. Where many pairs are compared, some will by chance."
     )
-    return Part("differences", "Paired differences", f"<p class=note>{note}</p>{table_html(table)}", (table,))
+    return Part(
+        "differences", "Differences", "Paired differences", f"<p class=note>{note}</p>{table_html(table)}", (table,)
+    )
 
 
 def places(shown: Shown) -> Part:
@@ -126,7 +128,7 @@ def places(shown: Shown) -> Part:
         f"{table_html(table)}</details>"
         for table in made
     )
-    return Part("where", "Where it works", content, tuple(made))
+    return Part("where", "Where it works", "Where it works", content, tuple(made))
 
 
 def _category_plot(shown: Shown, table: Table) -> str:
@@ -153,13 +155,13 @@ def _dot(value: Cell | str | int, look: str) -> Dot:
     if not isinstance(value, Cell):
         raise TypeError("a dot is drawn for a figure")
     # A baseline's interval would lie over the models', and its box is the same for all of a category.
-    bare = look.startswith("b") or value.low == value.high
+    bare = look.startswith("b") or not value.low < value.high
     return Dot(look, value.value) if bare else Dot(look, value.value, value.low, value.high)
 
 
 def leaderboard(shown: Shown) -> Part:
     """Return the table in the layout of the paper's."""
-    entries = [*shown.models, *(each for each in shown.baselines if each.kind == "blind")]
+    entries = [*shown.models, *([shown.blind] if shown.blind else [])]
     table = tables.leaderboard(entries)
     note = (
         "Box IoU, pDice as the paper's code has it (0 to 2), and Dice of the mask that the segmenter draws for the "
@@ -167,7 +169,9 @@ def leaderboard(shown: Shown) -> Part:
         "counts 0, and rows with an absent target are left out. Figures compare with the paper's on its own test set "
         "alone."
     )
-    return Part("leaderboard", "In the paper's layout", f"<p class=note>{note}</p>{table_html(table)}", (table,))
+    return Part(
+        "leaderboard", "Leaderboard", "In the paper's layout", f"<p class=note>{note}</p>{table_html(table)}", (table,)
+    )
 
 
 _TOLD = ("reasoner", "segmenter", "mode", "split", "variant", "samples", "temperature", "seed", "template", "data")
@@ -183,7 +187,7 @@ def runs(shown: Shown) -> Part:
         for entry, row in zip(entries, told, strict=True)
     )
     table = Table("runs", "Runs", "run", (Column("rows"), *(Column(_TOLD[place]) for place in at)), lines)
-    return Part("runs", "Runs", table_html(table), (table,))
+    return Part("runs", "Runs", "Runs", table_html(table), (table,))
 
 
 def _setting(value: object) -> str:

@@ -8,10 +8,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from medground.errors import ConfigError
-from medground.evaluate.cells import LEVEL, ROUNDS, SIZES, Cell, Column, Line, Measure, Table, cell, field
+from medground.evaluate.cells import SIZES, Column, Line, Measure, Table, cell, difference, field
 from medground.evaluate.score import Scored
-from medground.metrics import PairedDifference, paired_bootstrap
 
 __all__ = [
     "BREAKDOWNS",
@@ -20,7 +18,6 @@ __all__ = [
     "Entry",
     "Kind",
     "breakdown",
-    "difference",
     "differences",
     "headline",
     "leaderboard",
@@ -182,32 +179,7 @@ def leaderboard(entries: Sequence[Entry]) -> Table:
     return Table("leaderboard", "The paper's leaderboard", "super-category", heads, tuple(lines))
 
 
-def difference(a: Entry, b: Entry, figure: str = "box_iou") -> PairedDifference:
-    """Return how much the mean of `a` is above that of `b` on the rows that both have, by `paired_bootstrap`.
-
-    Parameters
-    ----------
-    a, b : Entry
-    figure : str
-        Of an answer, by its name in `medground.evaluate.score.figures`.
-
-    Raises
-    ------
-    ConfigError
-        When they have no row in common.
-    """
-    where = {each.id: at for at, each in enumerate(b.scored.predictions)}
-    pairs = [(at, where[each.id]) for at, each in enumerate(a.scored.predictions) if each.id in where]
-    if not pairs:
-        raise ConfigError(f"{a.name} and {b.name} have no row in common; compare runs on the same data")
-    first, second = (list(each) for each in zip(*pairs, strict=True))
-    groups = [a.scored.groups[at] for at in first]
-    return paired_bootstrap(
-        a.scored.column(figure)[first], b.scored.column(figure)[second], groups, level=LEVEL, rounds=ROUNDS
-    )
-
-
-_COMPARED = {"box_iou": "Box IoU", "dice": "Dice", "pdice": "pDice", "absence": "Presence"}
+_COMPARED = ("box_iou", "box_iou_categories", "dice", "pdice", "absence", "claims")
 
 
 def differences(pairs: Sequence[tuple[Entry, Entry]]) -> Table:
@@ -229,12 +201,10 @@ def robustness(changed: Sequence[tuple[str, Entry, Entry]]) -> Table:
 
 
 def _compared(name: str, title: str, corner: str, pairs: Sequence[tuple[str, Entry, Entry]]) -> Table:
-    found = [(told, [difference(a, b, figure) for figure in _COMPARED]) for told, a, b in pairs]
-    kept = [at for at in range(len(_COMPARED)) if any(each[at].n for _, each in found)]
-    titles = list(_COMPARED.values())
-    columns = tuple(Column(titles[at], places=3, signed=True) for at in kept)
-    lines = tuple(
-        Line(told, tuple(Cell(each[at].difference, each[at].low, each[at].high, each[at].n) for at in kept))
-        for told, each in found
+    measures = [MEASURES[each] for each in _COMPARED]
+    found = [(told, [difference(a.scored, b.scored, each) for each in measures]) for told, a, b in pairs]
+    kept = [at for at in range(len(measures)) if any(cells[at].n for _, cells in found)]
+    columns = tuple(Column(measures[at].title, measures[at].told, places=3, signed=True) for at in kept)
+    return Table(
+        name, title, corner, columns, tuple(Line(told, tuple(cells[at] for at in kept)) for told, cells in found)
     )
-    return Table(name, title, corner, columns, lines)
