@@ -238,6 +238,19 @@ def test_another_reasoner_or_other_rows_are_refused(drawn, tmp_path: Path) -> No
         evaluate(rows[:5], tmp_path, reasoner=ScriptedReasoner(), root=root)
 
 
+def test_other_weights_under_the_same_name_are_refused(drawn, tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    root, rows = drawn
+    reasoner = ScriptedReasoner()
+    reasoner.model = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.BatchNorm1d(3)).to(torch.bfloat16)
+    evaluate(rows[:2], tmp_path, reasoner=reasoner, root=root)
+    evaluate(rows[:2], tmp_path, reasoner=reasoner, root=root)
+    with torch.no_grad():
+        reasoner.model[0].weight[0] += 1
+    with pytest.raises(ConfigError, match=r"reasoner.weights"):
+        evaluate(rows[:2], tmp_path, reasoner=reasoner, root=root)
+
+
 def test_samples_are_kept_and_each_chunk_draws_its_own(drawn, tmp_path: Path) -> None:
     root, rows = drawn
     seeds: list[tuple[float, int | None]] = []

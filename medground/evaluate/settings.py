@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import json
 import platform
@@ -26,6 +27,8 @@ def settings_of(reasoner: Reasoner | Baseline, masker: Masker | None, **further:
     """Return what decides a run's answers, as JSON has it: names, settings and versions."""
     describe = getattr(reasoner, "describe", None)
     described = describe() if callable(describe) else {"name": reasoner.name}
+    if (model := getattr(reasoner, "model", None)) is not None:
+        described = {**described, "weights": _fingerprint(model)}
     segmenter = None
     if masker is not None:
         segmenter = {"name": masker.segmenter.name, "prompts": list(masker.kinds), "oracle": masker.oracle}
@@ -67,6 +70,17 @@ def hold_settings(folder: Path, settings: dict[str, Any]) -> None:
                 f"{folder} holds a run with {name} {before.get(name)!r}, not {now.get(name)!r}; "
                 "use the same setting to go on, or another folder"
             )
+
+
+def _fingerprint(model: Any) -> str:
+    """Return a digest of the beginnings of a model's weights: checkpoints of one name differ, and it costs no time."""
+    import torch
+
+    digest = hashlib.sha256()
+    for name, weight in model.state_dict().items():
+        first = weight.detach().flatten()[:256].cpu().contiguous()
+        digest.update(f"{name}{tuple(weight.shape)}".encode() + bytes(first.view(torch.uint8).tolist()))
+    return digest.hexdigest()[:16]
 
 
 def _flat(settings: Any, prefix: str = "") -> dict[str, Any]:
