@@ -75,7 +75,8 @@ def save_pictures(rows: Sequence[Drawn], root: Path) -> Path:
     return root
 
 
-def predicted(row: Drawn, completion: str, *, masks: bool = True, **more: Any) -> Prediction:
+def predicted(row: Drawn, completion: str, *, fill: bool = True, **more: Any) -> Prediction:
+    """Write a line; `fill` draws the ellipse in the answered box as its mask."""
     truth: dict[str, Any] = {"absent": True, "image_size": [WIDTH, HEIGHT]}
     if row.mask is not None:
         truth = {
@@ -99,7 +100,7 @@ def predicted(row: Drawn, completion: str, *, masks: bool = True, **more: Any) -
     }
     line = Prediction.model_validate(given | more)
     box = None if line.answer is None else line.answer.box
-    if not masks or row.mask is None or "masks" in more:
+    if not fill or row.mask is None or "masks" in more:
         return line
     filled = None
     if box is not None:

@@ -82,7 +82,7 @@ def test_presence_is_balanced_over_present_and_absent_targets():
 
 
 def test_what_can_not_be_measured_has_no_figure():
-    direct = scored_of([predicted(row, row.moved(0, reasoning=""), masks=False) for row in drawn(4)])
+    direct = scored_of([predicted(row, row.moved(0, reasoning=""), fill=False) for row in drawn(4)])
     table = headline([Entry("a", "model", direct)])
     titles = [column.title for column in table.columns]
     assert "Dice" not in titles
@@ -202,7 +202,7 @@ def test_markdown_has_each_cell_and_breaks_no_table():
 
 
 def test_many_patients_are_drawn_in_parts(monkeypatch: pytest.MonkeyPatch):
-    one = scored_of([predicted(row, shifted(row), masks=False) for row in drawn(30)])
+    one = scored_of([predicted(row, shifted(row), fill=False) for row in drawn(30)])
     whole = cell(one, MEASURES["box_iou"])
     monkeypatch.setattr("medground.evaluate.cells._AT_ONCE", 3000)  # 15 patients x 2000 rounds don't fit
     parts = cell(one, MEASURES["box_iou"])

@@ -80,9 +80,13 @@ class Pictures:
             if prediction.image is None or home is None:
                 raise TruthError("its file isn't known; give the data (--data) or its root (--root)")
             picture = Picture(path=prediction.image)
-        image = open_image(picture, home or ".")
+        name = Path(picture.path or prediction.id).name  # a page that is handed on names no folder of this machine
+        try:
+            image = open_image(picture, home or ".")
+        except TruthError as error:
+            raise TruthError(f"{name} can't be read; give the data (--data) or its root (--root)") from error
         if image.size != prediction.image_size:
-            raise TruthError(f"{prediction.image}: isn't of the size that was asked about; give the run's own data")
+            raise TruthError(f"{name} isn't of the size that was asked about; give the run's own data")
         small = Image.fromarray(image.rgb)
         small.thumbnail((LONGEST, LONGEST), Image.Resampling.LANCZOS)
         stream = io.BytesIO()

@@ -28,7 +28,10 @@ def lead(shown: Shown) -> str:
     rows = first.scored.predictions
     pictures = len({one.image or one.id for one in rows})
     absent = sum(one.right.absent for one in rows)
-    asked = f"{len(rows):,} questions about {pictures:,} pictures of {len(set(first.scored.groups)):,} patients"
+    patients = len(set(first.scored.groups))
+    asked = (
+        f"{_counted(len(rows), 'question')} about {_counted(pictures, 'picture')} of {_counted(patients, 'patient')}"
+    )
     if absent:
         asked += f", {absent:,} of them about something that isn't there"
     told = f"{asked}. {html.escape(first.name)} reaches a mean box IoU of {_told(first)}"
@@ -37,11 +40,16 @@ def lead(shown: Shown) -> str:
     return f"{told}."
 
 
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}{'s' if count != 1 else ''}"
+
+
 def _told(entry: Entry) -> str:
     found = cell(entry.scored, MEASURES["box_iou"])
     if not found.n:
         return "–"
-    return f"<b>{found.value:.2f}</b> (95 % interval {found.low:.2f} to {found.high:.2f})"
+    interval = f" (95 % interval {found.low:.2f} to {found.high:.2f})" if found.low < found.high else ""
+    return f"<b>{found.value:.2f}</b>{interval}"
 
 
 def figures(shown: Shown) -> Part:
