@@ -71,9 +71,12 @@ def evaluate(
     per_minute: Annotated[float | None, typer.Option(min=0, help="The most requests to an endpoint a minute.")] = None,
 ) -> None:
     """Ask a reasoner every question of a data set; resumable, and scored from what is written."""
+    from medground.data.schema import parquet_files
     from medground.evaluate.run import evaluate as run
     from medground.segmenters import load_segmenter
 
+    for path in data:  # a wrong path shows before models are loaded
+        parquet_files(path)
     models: dict[str, Any] = {"device": device, "dtype": dtype}
     asking: dict[str, Any] = {"template": template, "coordinates": coordinates}
     for name in prompts or ():
