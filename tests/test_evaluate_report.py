@@ -176,7 +176,18 @@ def test_page_and_markdown_say_the_same(report: Report):
     cells = re.search(r"\| model \| (\d\.\d\d) \((\d\.\d\d) to (\d\.\d\d)\)", text)
     assert cells is not None
     assert f"<th scope=row>model</th><td>{cells[1]}<span class=ci>{cells[2]}–{cells[3]}</span>" in page
-    for title in ("Figures", "Paired differences", "By category", "The paper's leaderboard", "Robustness", "Runs"):
+    assert re.search(
+        r"\| model \| [^|]+ \| 1\.00 \| 1\.00 \| \d+\.\d \(", text
+    )  # sampled, their share read, points, HD95
+    for title in (
+        "Figures",
+        "Further figures",
+        "Paired differences",
+        "By category",
+        "The paper's leaderboard",
+        "Robustness",
+        "Runs",
+    ):
         assert f"## {title}\n" in text
 
 
@@ -208,6 +219,19 @@ def test_a_picture_of_another_size_is_not_drawn_on(runs: list[Path], tmp_path: P
     page = build_report(runs[:1], tmp_path / "out", root=tmp_path).page.read_text()
     assert "isn&#x27;t of the size that was asked about" in page
     assert "data:image" not in page
+
+
+def test_what_is_missing_is_said(runs: list[Path], tmp_path: Path):
+    short = save_run(tmp_path / "short", drawn(48)[:30], answer, info={"data": {"rows": 48}, "versions": {"x": "1.2"}})
+    text = build_report([short], tmp_path / "alone").page.read_text()
+    assert "<td>30 of 48</td>" in text
+    assert "short was run with x 1.2." in text
+    assert "whole-image, centre, category-prior, random, run medground eval with --reasoner baseline:NAME" in text
+    both = build_report([runs[0], short], tmp_path / "both").page.read_text()
+    assert "Not on the same rows as model: short." in both
+    bare = save_run(tmp_path / "bare", drawn(12), answer, fill=False)
+    with_prior = save_run(tmp_path / "prior", drawn(12), answer, info=PRIOR, fill=False)
+    assert "baseline:NAME" not in build_report([bare, with_prior], tmp_path / "all").page.read_text()
 
 
 def test_one_answer_is_enough(tmp_path: Path):

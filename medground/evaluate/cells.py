@@ -61,6 +61,8 @@ class Measure:
     over : str
         Where it isn't empty, the mean is taken in each class of rows by this field of ``Prediction.about``, and then
         over the classes, so that a frequent class counts no more than a rare one.
+    places : int
+        Decimals.
     """
 
     title: str
@@ -68,6 +70,7 @@ class Measure:
     top: str
     bottom: str = ""
     over: str = ""
+    places: int = 2
 
 
 class Cell(NamedTuple):

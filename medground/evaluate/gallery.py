@@ -234,7 +234,7 @@ def _alt(one: Prediction, said: Grounding | None) -> str:
 MOST_MODELS = 4
 """Models whose cases are shown, at most: a page with more is too heavy for a phone."""
 
-_LAYERS = {"truth": "truth (white, dashed)", "answer": "answer (orange)", "masks": "masks"}
+_LAYERS = {"truth": "truth (dashed)", "answer": "answer (orange)", "masks": "masks"}
 
 
 def section(shown: Shown, where: Where) -> Part:

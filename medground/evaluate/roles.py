@@ -60,7 +60,11 @@ class Shown:
         """Return the class of an entry in plots; the same all over the page."""
         alike = [each for each in self.entries if each.kind == entry.kind]
         number = next(at for at, each in enumerate(alike) if each.name == entry.name)
-        return {"model": f"s{number % 6}", "blind": f"b{number % 4}", "oracle": "oracle"}[entry.kind]
+        return "oracle" if entry.kind == "oracle" else f"{'b' if entry.kind == 'blind' else 's'}{number % 6}"
+
+    def derived(self, entry: Entry) -> bool:
+        """Whether an entry was made from another one's run."""
+        return entry.kind == "oracle" and _part(entry.scored, "reasoner") != ORACLE
 
     @staticmethod
     def reasoner(entry: Entry) -> str:

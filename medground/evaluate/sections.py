@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import math
 from itertools import combinations
 
 import numpy as np
@@ -76,15 +75,41 @@ def figures(shown: Shown) -> Part:
         "Grey: baselines. Those that never look at the picture show how much of the task is solved without it; the "
         "true box shows what the segmenter adds."
     )
-    note = f"Below each figure is its 95 % interval, from {ROUNDS:,} resamples of patients. {baselines}"
+    intervals = f"Below each figure is its 95 % interval, from {ROUNDS:,} resamples of patients."
+    note = f"{intervals} {baselines}{_lacking(shown)}{_other_rows(shown)}"
+    more = tables.further(shown.entries)
     content = (
         f"{table_html(table)}<p class=note>{note}</p><details><summary>What the columns are</summary>"
-        f"<dl class=terms>{terms}{_baselines(shown)}</dl></details>"
+        f"<dl class=terms>{terms}{_baselines(shown)}</dl></details>{_folded(more)}"
         f'<div class="plots side"><div>{drawn}</div><div><h3>How many answers are how good</h3>{legend(series)}'
         "<p class=note>The share of present targets whose box reaches an IoU. The area under a line is its mean, given "
         "beside the name.</p></div></div>"
     )
-    return Part("figures", "Figures", "Figures", content, (table,))
+    return Part("figures", "Figures", "Figures", content, (table, more))
+
+
+def _folded(table: Table) -> str:
+    return f"<details><summary>{html.escape(table.title)}</summary>{table_html(table)}</details>"
+
+
+def _lacking(shown: Shown) -> str:
+    """Return which baselines are missing, wholly or but for their masks, and how they come into the table."""
+    runs = {shown.reasoner(each) for each in shown.baselines if "data" in each.scored.run.info}
+    lacking = [name for name in BASELINES if name not in runs and name != "oracle"]
+    if np.isnan(shown.models[0].scored.column("dice")).all():  # without masks the report knows the others fully
+        lacking = [name for name in lacking if name == "category-prior"]
+    if not lacking:
+        return ""
+    return f" For all figures of {', '.join(lacking)}, run medground eval with --reasoner baseline:NAME."
+
+
+def _other_rows(shown: Shown) -> str:
+    """Return a warning where figures stand beside each other that aren't of the same rows."""
+    rows = {one.id for one in shown.models[0].scored.predictions}
+    others = [each.name for each in shown.entries if {one.id for one in each.scored.predictions} != rows]
+    if not others:
+        return ""
+    return f" <b>Not on the same rows as {html.escape(shown.models[0].name)}: {html.escape(', '.join(others))}.</b>"
 
 
 def _mean(entry: Entry) -> float:
@@ -131,11 +156,7 @@ def places(shown: Shown) -> Part:
     entries = [*shown.models, *([shown.blind] if shown.blind else [])]
     made = [table for table in (tables.breakdown(entries, by) for by in BREAKDOWNS) if len(table.lines) > 1]
     content = "".join(_category_plot(shown, table) for table in made if table.name == "by-category")
-    content += "".join(
-        f"<details{' open' if table.name == 'by-modality' else ''}><summary>{table.title}</summary>"
-        f"{table_html(table)}</details>"
-        for table in made
-    )
+    content += "".join(map(_folded, made))
     return Part("where", "Where it works", "Where it works", content, tuple(made))
 
 
@@ -186,19 +207,44 @@ _TOLD = ("reasoner", "segmenter", "mode", "split", "variant", "samples", "temper
 
 
 def runs(shown: Shown) -> Part:
-    """Return what was run: the settings that decide the answers."""
+    """Return what was run: the settings that decide the answers, and what the answers cost."""
     entries = [*shown.entries, *(each.entry for each in shown.changed), *shown.validation.values()]
+    # Baselines that the report made itself have no run of their own.
+    entries = [each for each in entries if "data" in each.scored.run.info and not shown.derived(each)]
     told = [[_setting(entry.scored.run.info.get(name)) for name in _TOLD] for entry in entries]
     at = [place for place in range(len(_TOLD)) if any(row[place] for row in told)]
     lines = tuple(
-        Line(entry.name, (len(entry.scored.predictions), *(row[place] for place in at)))
+        Line(entry.name, (_rows(entry), *(row[place] for place in at), *_cost(entry)))
         for entry, row in zip(entries, told, strict=True)
     )
-    table = Table("runs", "Runs", "run", (Column("rows"), *(Column(_TOLD[place]) for place in at)), lines)
-    return Part("runs", "Runs", "Runs", table_html(table), (table,))
+    columns = (
+        Column("rows"),
+        *(Column(_TOLD[place]) for place in at),
+        Column("tokens"),
+        Column("s", "Seconds an answer."),
+    )
+    table = Table("runs", "Runs", "run", columns, lines)
+    versions = shown.models[0].scored.run.info.get("versions") or {}
+    made = ", ".join(f"{name} {version}" for name, version in versions.items()) if isinstance(versions, dict) else ""
+    note = f"<p class=note>{html.escape(shown.models[0].name)} was run with {html.escape(made)}.</p>" if made else ""
+    return Part("runs", "Runs", "Runs", f"{table_html(table)}{note}", (table,))
+
+
+def _rows(entry: Entry) -> str:
+    """Return how many rows a run has, and of how many where some are missing."""
+    have, data = len(entry.scored.predictions), entry.scored.run.info.get("data")
+    whole = data.get("rows") if isinstance(data, dict) else None
+    return f"{have:,}" if whole in (None, have) else f"{have:,} of {whole:,}"
+
+
+def _cost(entry: Entry) -> tuple[str, str]:
+    """Return mean tokens and mean seconds of an answer."""
+    tokens = [one.tokens for one in entry.scored.predictions if one.tokens is not None]
+    seconds = [sum(one.seconds.values()) for one in entry.scored.predictions if one.seconds]
+    return f"{np.mean(tokens):.0f}" if tokens else "", f"{np.mean(seconds):.2f}" if seconds else ""
 
 
 def _setting(value: object) -> str:
     if isinstance(value, dict):
         return str(value.get("name") or str(value.get("digest") or "")[:12])
-    return "" if value is None or (isinstance(value, float) and math.isnan(value)) else str(value)
+    return "" if value is None else str(value)

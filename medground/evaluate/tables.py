@@ -13,18 +13,20 @@ from medground.evaluate.score import Scored
 
 __all__ = [
     "BREAKDOWNS",
+    "FURTHER",
     "MEASURES",
     "PAPER",
     "Entry",
     "Kind",
     "breakdown",
     "differences",
+    "further",
     "headline",
     "leaderboard",
     "robustness",
 ]
 
-Kind = Literal["model", "blind", "oracle"]
+Kind = Literal["model", "blind", "oracle", "other"]
 
 MEASURES: dict[str, Measure] = {
     "box_iou": Measure(
@@ -56,6 +58,23 @@ MEASURES: dict[str, Measure] = {
 }
 """What the first table shows, by name; all are shares, 0 to 1, the more the better."""
 
+FURTHER: dict[str, Measure] = {
+    "sampled_box_iou": Measure("Sampled IoU", "Box IoU of the sampled answers, their mean.", "sampled_box_iou"),
+    "sampled_readable": Measure(
+        "Sampled readable", "Share of the sampled answers that can be read.", "sampled_readable"
+    ),
+    "consistency": Measure(
+        "Points in box", "Share of the answer's own key points that lie in its own box.", "consistency"
+    ),
+    "hd95": Measure(
+        "HD95, px",
+        "95th percentile of the distances between the masks' outlines; the less the better. No mask: the diagonal.",
+        "hd95",
+        places=1,
+    ),
+}
+"""What is told of the same entries beneath the first table."""
+
 PAPER = {
     "box_iou": Measure("IoU", "Box IoU", "box_iou"),
     "pdice_paper": Measure("pDice", "As the paper's code has it: 0 to 2, twice the discs' IoU.", "pdice_paper"),
@@ -83,8 +102,9 @@ class Entry:
     ----------
     name : str
         Unique on the page.
-    kind : {"model", "blind", "oracle"}
-        A model; a baseline that doesn't look at the picture; the true box, handed to the segmenter.
+    kind : {"model", "blind", "oracle", "other"}
+        A model; a baseline that doesn't look at the picture; the true box, handed to the segmenter. Among several
+        models the best figures are in bold; where less is better they are ``"other"``.
     scored : Scored
     """
 
@@ -95,12 +115,21 @@ class Entry:
 
 def headline(entries: Sequence[Entry]) -> Table:
     """Return the first table: entries down, `MEASURES` across; those that no entry has are left out."""
-    rows = [(entry, [cell(entry.scored, measure) for measure in MEASURES.values()]) for entry in entries]
-    shown = [at for at in range(len(MEASURES)) if any(not np.isnan(cells[at].value) for _, cells in rows)]
-    measures = list(MEASURES.values())
-    columns = tuple(Column(measures[at].title, measures[at].told) for at in shown)
+    return _overall("figures", "Figures", entries, list(MEASURES.values()))
+
+
+def further(entries: Sequence[Entry]) -> Table:
+    """Return `FURTHER` of the models; those that none has are left out."""
+    models = [Entry(each.name, "other", each.scored) for each in entries if each.kind == "model"]
+    return _overall("further", "Further figures", models, list(FURTHER.values()))
+
+
+def _overall(name: str, title: str, entries: Sequence[Entry], measures: Sequence[Measure]) -> Table:
+    rows = [(entry, [cell(entry.scored, measure) for measure in measures]) for entry in entries]
+    shown = [at for at in range(len(measures)) if any(cells[at].n for _, cells in rows)]
+    columns = tuple(Column(measures[at].title, measures[at].told, places=measures[at].places) for at in shown)
     lines = tuple(Line(entry.name, tuple(cells[at] for at in shown), entry.kind) for entry, cells in rows)
-    return Table("figures", "Figures", "model", columns, lines)
+    return Table(name, title, "model", columns, lines)
 
 
 def breakdown(entries: Sequence[Entry], by: str, names: Sequence[str] = ("box_iou", "dice")) -> Table:
