@@ -181,6 +181,32 @@ def test_a_prompt_is_opened_once_for_its_group(make, monkeypatch):
     assert len(opened) == 1
 
 
+def test_sources_are_shown_as_often_as_their_weights_say(processor, tmp_path):
+    data = write_data(tmp_path, 3)
+    rows = [
+        row.model_copy(update={"source": "often" if number < 4 else "seldom"})
+        for number, row in enumerate(draw_rows(data, 12))
+    ]
+    write_rows(rows, data / "train.parquet")
+    page = settings(NANO, data, tmp_path / "out")
+    page["data"]["weights"] = {"often": 2.25, "seldom": 0.5}
+    asker = Asker(processor, template="nano-v1", coordinates="0-1000", max_pixels=10**6, name="nano")
+    config = TrainConfig.model_validate(page)
+    examples = Examples(open_rows(config), config, asker, in_a_row=True)
+    assert len(examples) == 9 + 4
+    epochs = [[examples.example(13 * epoch + place)["id"] for place in range(13)] for epoch in range(4)]
+    often, seldom = {row.id for row in rows[:4]}, {row.id for row in rows[4:]}
+    for epoch in epochs:
+        assert {epoch.count(name) for name in often} == {2, 3}
+        assert {epoch.count(name) for name in seldom} == {0, 1}
+    assert {name for epoch in epochs[:2] for name in epoch} == often | seldom, "two halves are the whole"
+    once = Examples(open_rows(config), config, asker)
+    assert [once.example(place)["id"] for place in range(13)] == sorted(epochs[0])
+    page["data"]["weights"] = {"others": 2}
+    with pytest.raises(ConfigError, match=r"data\.weights: no row is of others; the sources are often, seldom"):
+        open_rows(TrainConfig.model_validate(page))
+
+
 def test_limits_are_drawn_by_the_seed(make):
     limited = make(limit=7).rows
     names = [row.id for row in limited]

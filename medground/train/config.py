@@ -43,6 +43,9 @@ class DataConfig(_Part):
         Ask for reasoning, for the answer alone, or each row for one of the two (a quarter of them ``direct``).
     limit, val_limit : int or None
         Use so many rows, drawn evenly by the seed; all of them where None.
+    weights : dict of str to float
+        How often an epoch shows the rows of a source, by its name; 1 where it isn't said. With 0.25 an epoch shows a
+        quarter of them and four epochs all, with 3 each of them three times.
     augment : bool
         Show each picture anew in each epoch (SFT alone): crops, turns, mirrors, brightness, with boxes, points and
         claims measured again. Needs rows with masks; those without are shown as they are.
@@ -57,6 +60,7 @@ class DataConfig(_Part):
     mode: Literal["reason", "direct", "both"] = "reason"
     limit: Count | None = None
     val_limit: Count | None = 96
+    weights: dict[str, Annotated[float, Field(gt=0, le=100)]] = {}
     augment: bool = False
     traces: Literal["own", "plain"] = "own"
 

@@ -89,8 +89,9 @@ def train_grpo(config: TrainConfig, *, resume: bool = False, progress: Told | No
         raise ConfigError(f"{config.name}: kind is {config.kind!r}; reinforcement is for kind 'grpo'")
     recipe = weighted(config.grpo.recipe, config.grpo.weights)
     rows, left_out = scorable(open_rows(config), recipe)
-    settings = grpo_arguments(config, len(rows))
     start = load_start(config)
+    examples = Examples(rows, config, start.asker)
+    settings = grpo_arguments(config, len(examples))
     checkpoint = open_run(config, start.asker, resume=resume)
     continuation = _Continuation()
     checks = checkups(config, start.asker, recipe)
@@ -99,7 +100,7 @@ def train_grpo(config: TrainConfig, *, resume: bool = False, progress: Told | No
             model=start.model,
             reward_funcs=RecipeReward(recipe, name=recipe.name),
             args=settings,
-            train_dataset=dataset(Examples(rows, config, start.asker), len(rows)),
+            train_dataset=dataset(examples, len(examples)),
             processing_class=start.processor,
             peft_config=lora_config(config, start.model),
             callbacks=[continuation, *watchers(config, progress=progress), *checks],

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -74,6 +74,7 @@ class Rows(Sequence[Row]):
             if shown:
                 enable_progress_bars()
         self.places = [(part, number) for part, table in enumerate(self._tables) for number in range(len(table))]
+        self.sources: dict[tuple[int, int], str] = {}  # of each place, where `open_rows` has read them
 
     def __len__(self) -> int:
         return len(self.places)
@@ -119,6 +120,7 @@ def open_rows(config: TrainConfig, split: Literal["train", "val"] = "train") -> 
             if row.split not in (split, ""):
                 continue
             kept.append(rows.places[index])
+            rows.sources[rows.places[index]] = row.source
             row.truth()
             if config.kind == "sft" and split == "train":
                 _check_answer(row)
@@ -133,6 +135,9 @@ def open_rows(config: TrainConfig, split: Literal["train", "val"] = "train") -> 
         chosen = np.random.default_rng([config.seed, 1]).permutation(len(kept))[:limit]
         kept = [kept[index] for index in sorted(chosen.tolist())]
     rows.places = kept
+    if split == "train" and (unknown := set(config.data.weights) - set(rows.sources.values())):
+        known = ", ".join(sorted(set(rows.sources.values())))
+        raise ConfigError(f"data.weights: no row is of {', '.join(sorted(unknown))}; the sources are {known}")
     return rows
 
 
@@ -165,12 +170,18 @@ class Examples:
         self.rows, self.config, self.asker = rows, config, asker
         self.in_a_row, self.with_image = in_a_row, with_image
         self._kept: dict[int, dict[str, Any]] = {}
+        self._counts = _counts(rows, config)
+        self._epoch: tuple[int, npt.NDArray[np.int64]] = (-1, np.empty(0, np.int64))
         images = asker.processor.image_processor
         size = dict(images.size)
         self._most = 2 * int(size["height"]) if "height" in size else 1280
         # Others with one size (InternVL's) cut a picture into tiles of it first.
         whole = "CLIP" in type(images).__name__ and not images.do_center_crop
         self._size = (int(size["width"]), int(size["height"])) if whole and "height" in size else None
+
+    def __len__(self) -> int:
+        """Return how many examples an epoch has; differs from the number of rows where sources have weights."""
+        return sum(self._counts.values())
 
     def __call__(self, batch: Mapping[str, Sequence[int]]) -> dict[str, list[Any]]:
         """Return TRL's columns for some places."""
@@ -186,8 +197,8 @@ class Examples:
         return dict(self._kept[place])
 
     def _made(self, place: int) -> dict[str, Any]:
-        epoch, place = divmod(place, len(self.rows)) if self.in_a_row else (0, place)
-        index = int(_order(self.config.seed, epoch, len(self.rows))[place]) if self.in_a_row else place
+        epoch, place = divmod(place, len(self)) if self.in_a_row else (0, place)
+        index = int(self._order(epoch)[place])
         row = self.rows[index]
         root = self.config.data.root or self.rows.home(index)
         rng = random.Random(f"{self.config.seed}/{epoch}/{row.id}")  # noqa: S311 - chance for training, not for secrets
@@ -219,6 +230,14 @@ class Examples:
         if self.with_image and row.image.path is not None:
             truth["image"] = str(Path(root) / row.image.path)
         return {**example, "ground_truth": json.dumps(truth)}
+
+    def _order(self, epoch: int) -> npt.NDArray[np.int64]:
+        """Return the rows of an epoch; drawn anew for each, and in an order of its own where places count on."""
+        if self._epoch[0] != epoch:
+            drawn = _drawn(self.rows, self._counts, self.config.seed, epoch)
+            shuffled = np.random.default_rng([self.config.seed, epoch]).permutation(len(drawn))
+            self._epoch = epoch, drawn[shuffled] if self.in_a_row else drawn
+        return self._epoch[1]
 
     def _fitted(self, picture: Image.Image) -> Image.Image:
         """Return the picture in the size that the processor gives all: made once, not for each one of a group."""
@@ -280,9 +299,30 @@ def completion_of(row: Row, mask: Mask | None, asked: Prepared, mode: Mode) -> s
     return format_answer(box, points, asked.space, reasoning=row.reasoning if mode == "reason" else None)
 
 
-@lru_cache(maxsize=4)
-def _order(seed: int, epoch: int, rows: int) -> npt.NDArray[np.int64]:
-    return np.random.default_rng([seed, epoch]).permutation(rows)
+def _counts(rows: Rows, config: TrainConfig) -> dict[str, int]:
+    """Return how many examples of each source an epoch has; "" stands for all where no source has a weight."""
+    weights = config.data.weights
+    if not weights:
+        return {"": len(rows)}
+    sizes = Counter(rows.sources[place] for place in rows.places)
+    return {source: max(1, round(size * weights.get(source, 1.0))) for source, size in sorted(sizes.items())}
+
+
+def _drawn(rows: Rows, counts: Mapping[str, int], seed: int, epoch: int) -> npt.NDArray[np.int64]:
+    """Return the rows that an epoch shows, in the order of the file; of a source each as often, give or take one."""
+    if "" in counts:
+        return np.arange(len(rows))
+    own: dict[str, list[int]] = {}
+    for index, place in enumerate(rows.places):
+        own.setdefault(rows.sources[place], []).append(index)
+    drawn: list[int] = []
+    for number, (source, count) in enumerate(counts.items()):
+        whole, rest = divmod(count, len(own[source]))
+        # One order for all epochs, which they take turns at: with 0.25, four of them show each row once.
+        turns = np.random.default_rng([seed, 2, number]).permutation(own[source])
+        some = turns[(epoch * rest + np.arange(rest)) % len(turns)]
+        drawn += own[source] * whole + some.tolist()
+    return np.sort(np.array(drawn, np.int64))
 
 
 def dataset(examples: Examples, length: int) -> Any:

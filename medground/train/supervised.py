@@ -152,7 +152,8 @@ def train_sft(config: TrainConfig, *, resume: bool = False, progress: Told | Non
     start = load_start(config)
     checkpoint = open_run(config, start.asker, resume=resume)
     rows = open_rows(config)
-    steps = total_steps(config, len(rows))
+    examples = Examples(rows, config, start.asker, in_a_row=True)
+    steps = total_steps(config, len(examples))
     length = steps * config.batch * config.accumulation * world_size()
     trainer = RowTrainer(
         config=config,
@@ -164,7 +165,7 @@ def train_sft(config: TrainConfig, *, resume: bool = False, progress: Told | Non
             completion_only_loss=True,
             logging_nan_inf_filter=False,  # it would put an average in the place of a loss that isn't a number
         ),
-        train_dataset=dataset(Examples(rows, config, start.asker, in_a_row=True), length),
+        train_dataset=dataset(examples, length),
         data_collator=RowCollator(start.processor, config.sft.max_tokens),
         processing_class=start.processor,
         peft_config=lora_config(config, start.model),
