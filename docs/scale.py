@@ -361,9 +361,15 @@ answer. The scripts ask few rows, seldom; many are better asked of the saved mod
 
 ## What was shown without a GPU
 
-- Two CPU processes give the same losses as one, supervised and by reinforcement: tests/test_train_processes.py.
+- Two CPU processes take the same steps as one, supervised and by reinforcement: losses, gradient norms, the checks'
+  figures and the weights agree (tests/test_train_processes.py).
+- So do two that share out the weights by FSDP2, supervised, with the settings of recipes/accelerate_fsdp2.yaml.
+  accelerate uses FSDP2 for accelerators alone, so the test tells it that the CPU is one. It showed a fault: of a
+  vision-language model's output matrix TRL 1.16 learned each process's part from that process's rows alone.
+  `medground.train.spread` mends it. A model whose output matrix is its input embedding too (nano) is refused.
 - The accelerate configurations, the scripts' lines and verl's settings are read by the real packages, verl reads our
   export, and its reward manager calls our reward: tests/test_recipes.py.
+- Not shown: ZeRO-3 beyond its configuration, vLLM, a training by verl, and anything at all on more than one machine.
 """
 
 if __name__ == "__main__":

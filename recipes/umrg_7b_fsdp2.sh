@@ -10,7 +10,8 @@
 # rank 0), SERVER (http://host:8000), MACHINES (that train, 2), GPUS (of each, 8), MODEL.
 #
 # What was run: neither command, for want of GPUs. Each line is parsed by the packages that it is for
-# (tests/test_recipes.py), and FSDP2 itself trained a small model in two CPU processes (docs/scale.md).
+# (tests/test_recipes.py), and FSDP2 trained a small model of the same family in two CPU processes as one process does
+# (tests/test_train_processes.py).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=${PYTHON:-python}
