@@ -54,6 +54,14 @@ def test_what_learns_or_has_another_form_goes_through_as_it_is() -> None:
 
 
 @torch.no_grad()
+def test_a_tower_on_a_cpu_is_given_few_pictures_at_once() -> None:
+    tower = Tower()
+    with looking_once(SimpleNamespace(vision_tower=tower)):
+        assert tower(pictures(*range(11), 3))[:, 0].tolist() == [*range(11), 3]
+    assert tower.seen == [4, 4, 3]
+
+
+@torch.no_grad()
 def test_the_oldest_features_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_sharing, "KEPT_BYTES", 2 * 12 * 4)
     tower = Tower()

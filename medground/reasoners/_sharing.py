@@ -16,6 +16,9 @@ __all__ = ["looking_once"]
 KEPT_BYTES = 1 << 28
 """Features that are kept at a time, in bytes."""
 
+AT_ONCE = 4
+"""Pictures that a tower on a CPU is given at once. More overflow its cache: nano takes 79 ms a picture, 124 with 16."""
+
 
 @contextlib.contextmanager
 def looking_once(model: Any) -> Iterator[None]:
@@ -60,12 +63,15 @@ class _Looking:
         new = {key: at for at, key in enumerate(keys) if key not in self.kept}
         found = dict(self.kept)
         if new:
-            some = pixels[list(new.values())]
-            output = self.own(some, *args[1:], **kwargs) if args else self.own(**{**kwargs, "pixel_values": some})
-            parts = _parts(output, len(new))
-            if parts is None:  # an output of another form can't be taken apart
-                return self.own(*args, **kwargs)
-            self.kind = type(output)
+            parts = []
+            at_once = AT_ONCE if pixels.device.type == "cpu" else len(new)
+            for some in torch.split(pixels[list(new.values())], at_once):
+                output = self.own(some, *args[1:], **kwargs) if args else self.own(**{**kwargs, "pixel_values": some})
+                found_in = _parts(output, len(some))
+                if found_in is None:  # an output of another form can't be taken apart
+                    return self.own(*args, **kwargs)
+                self.kind = type(output)
+                parts += found_in
             made = dict(zip(new, parts, strict=True))
             found |= made
             self._keep(made)
