@@ -9,7 +9,8 @@ so all three get the answer's box, and the last counts. What the loop would take
 too. Ours is `medground.evaluate.run.evaluate`: batched generation, each picture encoded once, one mask for each answer,
 everything written to disk. Rows are those of whole pictures, drawn by chance. Both sides take turns on blocks of four
 batches, and which goes first alternates; models are loaded, and each side warmed up, before the clock starts. Scores of
-both come from the same code.
+both come from the same code. Beside the clock's time the processors' is told, which other work on the machine changes
+less.
 """
 
 from __future__ import annotations
@@ -74,12 +75,13 @@ class Loop:
             raise SystemExit(f"{model}: the loop asks models that write 0-1000 and name their template")
         self.template, self.mode = card.template, mode
         self.seconds: Counter[str] = Counter()
+        self.busy: Counter[str] = Counter()
 
     def answer(self, row: Row, root: Path, line: Prediction) -> Prediction:
         """Return the line that a row's answer by this loop makes, its time added up by part."""
-        started = time.perf_counter()
+        started = _clocks()
         image = open_image(row.image, root)
-        read = time.perf_counter()
+        read = _clocks()
         _, user = render(self.template, row.question, mode=self.mode, space=Space.norm1000())
         content = [{"type": "image", "image": Image.fromarray(image.rgb)}, {"type": "text", "text": user}]
         inputs = self.processor.apply_chat_template(
@@ -94,14 +96,16 @@ class Loop:
         text = self.processor.decode(ids[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
         said = line.model_dump() | {"completion": text, "masks": {"box": None}}
         answer = Prediction.model_validate(said).answer
-        generated = time.perf_counter()
+        generated = _clocks()
         mask = None
         if answer is not None and answer.box is not None:
             pixels = image.rgb.copy()  # the package's reader wants a writeable array
             for _ in range(CALLS):
                 mask = predict_array(self.segmenter, pixels, box=answer.box.to(GRID).xyxy, device="cpu")
-        drawn = time.perf_counter()
-        self.seconds.update(read=read - started, generate=generated - read, predict=drawn - generated)
+        drawn = _clocks()
+        for clock, sums in enumerate((self.seconds, self.busy)):
+            marks = [each[clock] for each in (started, read, generated, drawn)]
+            sums.update(read=marks[1] - marks[0], generate=marks[2] - marks[1], predict=marks[3] - marks[2])
         if mask is not None:
             full = Image.fromarray(mask * np.uint8(255)).resize(image.size, Image.Resampling.NEAREST)
             said["masks"] = {"box": {"rle": encode_rle(np.asarray(full) > 127), "score": 1.0}}
@@ -133,34 +137,49 @@ def compare(rows: Sequence[Row], root: Path, out: Path, *, model: str, mode: Mod
     lines = {line.id: line for line in ours(rows[:batch], out / "warm")}
     loop.answer(rows[0], root, next(iter(lines.values())))
     loop.seconds.clear()
+    loop.busy.clear()
     size = batch * CHUNK
     blocks = [rows[start : start + size] for start in range(0, len(rows), size)]
-    spent = 0.0
+    spent = busy = 0.0
     lines, theirs = {}, {}
     for number, block in enumerate(track(blocks, description="blocks", disable=not sys.stderr.isatty())):
         for side in ("ours", "loop") if number % 2 else ("loop", "ours"):
             if side == "ours":
-                started = time.perf_counter()
+                started = _clocks()
                 found = ours(block, out / f"{number:04d}")
-                spent += time.perf_counter() - started
+                ended = _clocks()
+                spent, busy = spent + ended[0] - started[0], busy + ended[1] - started[1]
                 lines |= {line.id: line for line in found}
             else:
                 theirs |= {row.id: loop.answer(row, root, _blank(row)) for row in block}
     told = {"rows": len(rows), "pictures": len({row.image.path for row in rows}), "mode": mode, "batch": batch}
-    read, generate, predict = (loop.seconds[name] for name in ("read", "generate", "predict"))
+    three, one = (_whole(loop.seconds, calls) for calls in (CALLS, 1))
     means = {name: [_mean(side, name) for side in (lines, theirs)] for name in MEASURES}
     return {
         **told,
         "ours_per_second": len(rows) / spent,
-        "loop_per_second": len(rows) / (read + generate + predict),
-        "loop_one_prediction_per_second": len(rows) / (read + generate + predict / CALLS),
-        "ratio": (read + generate + predict) / spent,
-        "ratio_one_prediction": (read + generate + predict / CALLS) / spent,
+        "loop_per_second": len(rows) / three,
+        "loop_one_prediction_per_second": len(rows) / one,
+        "ratio": three / spent,
+        "ratio_one_prediction": one / spent,
+        "busy_ratio": _whole(loop.busy, CALLS) / busy,
+        "busy_ratio_one_prediction": _whole(loop.busy, 1) / busy,
+        "ours_busy_seconds": busy / len(rows),
+        "loop_busy_seconds": {name: seconds / len(rows) for name, seconds in loop.busy.items()},
         "ours_seconds": _parts(lines.values()),
         "loop_seconds": {name: seconds / len(rows) for name, seconds in loop.seconds.items()},
         "same_text": float(np.mean([lines[name].completion == theirs[name].completion for name in lines])),
         "means": means,
     }
+
+
+def _clocks() -> tuple[float, float]:
+    return time.perf_counter(), time.process_time()
+
+
+def _whole(spent: Counter[str], calls: int) -> float:
+    """Return what the loop takes with so many predictions a sample."""
+    return spent["read"] + spent["generate"] + spent["predict"] * calls / CALLS
 
 
 def _blank(row: Row) -> Prediction:
@@ -201,14 +220,15 @@ def markdown(found: dict[str, Any]) -> str:
         f"{found['machine']}; {found['rows']} samples on {found['pictures']} pictures, {found['mode']} mode, "
         f"batches of {found['batch']}.",
         "",
-        "| | samples a second | ms a sample: generate | segment | ratio |",
-        "| --- | ---: | ---: | ---: | ---: |",
+        "| | samples a second | ms a sample: generate | segment | ratio | ratio of processor time |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
         f"| `medground eval` | {found['ours_per_second']:.2f} | {1000 * ours['reason']:.0f} "
-        f"| {1000 * (ours.get('encode', 0) + ours.get('mask', 0)):.0f} | 1 |",
+        f"| {1000 * (ours.get('encode', 0) + ours.get('mask', 0)):.0f} | 1 | 1 |",
         f"| loop, three predictions | {found['loop_per_second']:.2f} | {1000 * loop['generate']:.0f} "
-        f"| {1000 * loop['predict']:.0f} | {found['ratio']:.1f} |",
+        f"| {1000 * loop['predict']:.0f} | {found['ratio']:.1f} | {found['busy_ratio']:.1f} |",
         f"| loop, one prediction | {found['loop_one_prediction_per_second']:.2f} | {1000 * loop['generate']:.0f} "
-        f"| {1000 * loop['predict'] / CALLS:.0f} | {found['ratio_one_prediction']:.1f} |",
+        f"| {1000 * loop['predict'] / CALLS:.0f} | {found['ratio_one_prediction']:.1f} "
+        f"| {found['busy_ratio_one_prediction']:.1f} |",
         "",
         "| | `medground eval` | loop |",
         "| --- | ---: | ---: |",
