@@ -15,7 +15,7 @@ from made_runs import ABSENT, HEIGHT, WIDTH, Drawn, drawn, predicted, save_pictu
 from PIL import Image
 
 from medground.errors import ConfigError
-from medground.evaluate.cases import FATES, choose, fate
+from medground.evaluate.cases import FATES, choose, facets, fate
 from medground.evaluate.predictions import read_run
 from medground.evaluate.report import Report, build_report
 from medground.evaluate.roles import gather
@@ -137,6 +137,7 @@ def test_each_answer_has_one_fate():
     table = (
         (predicted(there, there.moved(0)), "right"),
         (predicted(gone, ABSENT), "right"),
+        (predicted(there, there.moved(0.25)), "right"),  # an IoU of about 0.6
         (predicted(there, there.moved(0, reasoning="It is tiny.")), "false claim"),
         (predicted(there, there.moved(0), masks=empty), "mask"),
         (predicted(there, there.moved(0.6)), "loose"),
@@ -164,6 +165,32 @@ def test_cases_are_the_same_each_time_and_of_every_category_and_fate(runs: list[
     worst = [case.figures["box_iou"] for case in cases if "worst" in case.tags]
     assert min(best) > max(worst)
     assert {case.prediction.about["category"] for case in cases if "best" in case.tags} == typical
+
+
+def test_the_best_and_the_worst_are_of_as_many_categories_as_there_are():
+    rows = drawn(30)
+    shift = {"colon polyp": 0.0, "fetal head": 0.2, "spleen": 0.4}
+    cases = choose(scored_of([predicted(row, row.moved(shift[row.category])) for row in rows]))
+    for tag, first in (("best", "colon polyp"), ("worst", "spleen")):
+        found = [case.prediction.about["category"] for case in cases if tag in case.tags]
+        assert sorted(found) == sorted([*shift, *shift])
+        assert first in (found[0], found[-1])
+
+
+def test_the_typical_case_is_the_middle_of_its_category():
+    rows = drawn(15)
+    cases = choose(scored_of([predicted(row, row.moved(0.1 * (row.number // 3))) for row in rows]))
+    assert {case.prediction.id for case in cases if "typical" in case.tags} == {"row 006", "row 007", "row 008"}
+
+
+def test_claims_are_counted_by_what_they_are_about():
+    rows = drawn(4, absent=[3])
+    said = ["It is tiny and round. It is large.", "It is round.", "", "It is tiny."]
+    lines = [predicted(row, row.moved(0, reasoning=text)) for row, text in zip(rows, said, strict=True)]
+    true = [bool({"tiny", "large"} & set(row.right.facts.accepted["size"])) for row in lines[:1]]
+    found = facets(scored_of(lines))
+    assert found["size"] == (2, sum(true))
+    assert found["shape"][0] == 2
 
 
 # -- the files --------------------------------------------------------------------------------------------------------

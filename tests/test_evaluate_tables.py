@@ -145,6 +145,7 @@ def test_breakdowns_split_the_rows_and_leave_absent_targets_out(tmp_path: Path):
         table = breakdown([entry], by)
         assert sum(line.cells[0] for line in table.lines) == 11
         assert {line.name for line in table.lines}.isdisjoint({"absent", "unknown"})
+    assert [line.name for line in breakdown([entry], "category").lines] == ["fetal head", "spleen", "colon polyp"]
     found = values(breakdown([entry], "category"), "Box IoU", "m")
     assert {name: round(each.value, 2) for name, each in found.items()} == {
         "spleen": 1.0,

@@ -176,9 +176,8 @@ def _figure(one: Prediction, said: Grounding | None, pictures: Pictures | None) 
     ]
     label = "" if shown else f' role=img aria-label="{html.escape(_alt(one, said))}"'
     empty = "" if shown else " empty"
-    # A picture that is much wider or higher than others keeps its shape in a square of their size.
     return (
-        f'<figure class="picture{empty}"><svg class=frame viewBox="0 0 {width} {height}" aria-hidden=true></svg>{shown}'
+        f'<figure class="picture{empty}">{shown}'
         f'<svg class=shapes viewBox="0 0 {width} {height}"{label}>{"".join(shapes)}</svg>{note}</figure>'
     )
 
