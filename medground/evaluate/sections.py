@@ -79,11 +79,12 @@ def figures(shown: Shown) -> Part:
     note = f"{intervals} {baselines}{_lacking(shown)}{_other_rows(shown)}"
     more = tables.further(shown.entries)
     content = (
-        f"{table_html(table)}<p class=note>{note}</p><details><summary>What the columns are</summary>"
-        f"<dl class=terms>{terms}{_baselines(shown)}</dl></details>{_folded(more)}"
+        f"{table_html(table)}<p class=note>{note}</p>"
         f'<div class="plots side"><div>{drawn}</div><div><h3>How many answers are how good</h3>{legend(series)}'
         "<p class=note>The share of present targets whose box reaches an IoU. The area under a line is its mean, given "
         "beside the name.</p></div></div>"
+        "<details><summary>What the columns and baselines are</summary>"
+        f"<dl class=terms>{terms}{_baselines(shown)}</dl></details>{_folded(more)}"
     )
     return Part("figures", "Figures", "Figures", content, (table, more))
 
