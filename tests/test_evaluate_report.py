@@ -87,6 +87,9 @@ def test_runs_are_told_apart_and_baselines_are_always_there(runs: list[Path]):
         ("category's mean box", "blind"),
         ("random box", "blind"),
     ]
+    means = {entry.name: float(np.nanmean(entry.scored.column("box_iou"))) for entry in shown.baselines}
+    assert shown.blind is not None
+    assert means[shown.blind.name] == max(means.values()) > min(means.values())
     assert [(each.clean.name, each.variant) for each in shown.changed] == [("model", "rotate_5")]
     assert list(shown.validation) == ["model"]
     assert len({shown.look(entry) for entry in shown.entries}) == 6
