@@ -31,7 +31,7 @@ from medground.rewards import score
 from medground.rewards.evidence import Facts, honesty
 from medground.train.config import TrainConfig
 from medground.train.rows import DIRECT_SHARE, Examples, dataset, open_rows
-from medground.train.varied import plain_trace, vary
+from medground.train.varied import drop_words, plain_trace, vary
 
 
 @pytest.fixture(scope="module")
@@ -408,3 +408,15 @@ def test_plain_traces_of_what_is_absent_and_of_others_words():
     gone = row.model_copy(update={"box": None, "points": (), "facts": {}, "other": {"absent": True} | PLAIN["other"]})
     assert gone.absent
     assert plain_trace(gone, random.Random(0)).endswith("It is nowhere in this picture.")
+
+
+def test_words_of_questions_are_dropped_but_for_sides(make):
+    question = "Where is the growth beside the LEFT wall, in the upper half, that would be removed?"
+    seen = {drop_words(question, 0.6, random.Random(seed)) for seed in range(40)}
+    assert len(seen) > 30
+    assert all("LEFT" in each and "upper" in each and len(each.split()) >= 3 for each in seen)
+    assert drop_words("Where is it?", 0.9, random.Random(0)) == "Where is it?"
+    asked = [make(drop_words=share).example(0)["prompt"][0]["content"] for share in (0.0, 0.5)]
+    assert asked[0] == "Which growth number 0 would be removed here?"
+    assert asked[1] != asked[0]
+    assert set(asked[1].split()) <= set(asked[0].split())

@@ -49,6 +49,10 @@ class DataConfig(_Part):
     augment : bool
         Show each picture anew in each epoch (SFT alone): crops, turns, mirrors, brightness, with boxes, points and
         claims measured again. Needs rows with masks; those without are shown as they are.
+    drop_words : float
+        Leave out each word of a question with this chance (SFT alone), but for those that tell sides apart. A model
+        whose questions each hold enough words to know the target by learns to name it without a look at the picture,
+        and fails on words that it hasn't met.
     traces : {"own", "plain"}
         Teach the rows' own reasoning, or, for rows of the offline grammar, `medground.train.varied.plain_trace`: two
         short sentences that a small model learns quickly.
@@ -62,6 +66,7 @@ class DataConfig(_Part):
     val_limit: Count | None = 96
     weights: dict[str, Annotated[float, Field(gt=0, le=100)]] = {}
     augment: bool = False
+    drop_words: Annotated[float, Field(ge=0, lt=1)] = 0.0
     traces: Literal["own", "plain"] = "own"
 
 
@@ -269,6 +274,8 @@ class TrainConfig(_Part):
         other = "grpo" if self.kind == "sft" else "sft"
         if other in self.model_fields_set:
             raise ValueError(f"[{other}] has no say in a run of kind {self.kind!r}; remove it, or change kind")
+        if self.kind == "grpo" and self.data.drop_words:
+            raise ValueError("data.drop_words is for kind 'sft'; set it to 0")
         if self.kind == "grpo" and self.data.augment:
             raise ValueError("data.augment is for kind 'sft'; a group's reward needs one truth: set it to false")
         if self.batch_statistics and (self.kind == "grpo" or self.lora is not None or self.freeze_vision):

@@ -32,7 +32,7 @@ from medground.reasoners import Request
 from medground.reasoners._asking import Asker, Prepared
 from medground.rewards.evidence import Facts
 from medground.train.config import TrainConfig
-from medground.train.varied import plain_trace, vary
+from medground.train.varied import drop_words, plain_trace, vary
 from medground.types import Box, Mask, Point
 
 __all__ = ["DIRECT_SHARE", "Examples", "Rows", "completion_of", "dataset", "open_rows"]
@@ -221,7 +221,10 @@ class Examples:
             row, image = vary(row, image, mask, rng, most=self._most, plain=plain)
         elif plain:
             row = row.model_copy(update={"reasoning": plain_trace(row, rng)})
-        asked = self.asker.prepare(Request(image, row.question, mode))
+        question, share = row.question, self.config.data.drop_words
+        if share:
+            question = drop_words(question, share, rng)
+        asked = self.asker.prepare(Request(image, question, mode))
         example: dict[str, Any] = {"id": row.id, "prompt": _messages(asked), "image": self._fitted(asked.picture)}
         if self.config.kind == "sft":
             said = completion_of(row, mask, asked, mode)

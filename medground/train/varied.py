@@ -32,8 +32,22 @@ MEASURED_SIDE = 512
 """The longer side, in pixels, at which a view's mask is measured."""
 
 _TRIES = 20
+_LEAST_WORDS = 3
 _SIDED = re.compile(r"\b(left|right|upper|lower|above|below|top|bottom)\b", re.IGNORECASE)
 _MIRRORED = {"left of": "right of", "right of": "left of"}
+
+
+def drop_words(question: str, share: float, rng: random.Random) -> str:
+    """Return a question less some of its words; those that tell sides apart stay, and so do at least three.
+
+    Examples
+    --------
+    >>> drop_words("Where is the gland beside the left kidney?", 0.5, random.Random(1))
+    'is the left kidney?'
+    """
+    words = question.split()
+    kept = [word for word in words if _SIDED.search(word) or rng.random() >= share]
+    return " ".join(kept) if len(kept) >= _LEAST_WORDS else question
 
 
 def plain_trace(row: Row, rng: random.Random, seen: Attributes | None = None) -> str:
