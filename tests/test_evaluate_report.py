@@ -263,6 +263,23 @@ def test_what_is_missing_is_said(runs: list[Path], tmp_path: Path):
     assert "baseline:NAME" not in build_report([bare, with_prior], tmp_path / "all").page.read_text()
 
 
+def test_the_curve_falls_from_the_share_that_meets_its_target(tmp_path: Path):
+    rows = drawn(8)
+    run = save_run(tmp_path / "run", rows, lambda row: row.moved(0 if row.number < 2 else 0.5 if row.number < 4 else 4))
+    page = build_report([run], tmp_path / "out", pictures=False).page.read_text()
+    path = re.search(r'<path class="line s0" d="M([^"]+)"', page)
+    axis = re.search(r'<path class=axis d="M[\d.]+ ([\d.]+)H', page)
+    grid = re.findall(r'<path class=grid d="M[\d.]+ ([\d.]+)H', page)[:6]
+    assert path is not None
+    assert axis is not None
+    bottom, top = float(axis[1]), min(map(float, grid))
+    points = [tuple(map(float, point.split())) for point in path[1].split("L")]
+    left, right = points[0][0], points[-1][0]
+    shares = {round((x - left) / (right - left), 2): (bottom - y) / (bottom - top) for x, y in points}
+    found = [shares[at] for at in (0.0, 0.2, 0.5, 1.0)]
+    assert found == pytest.approx((0.5, 0.5, 0.25, 0.25), abs=0.01)  # boxes here are whole pixels, so some are exact
+
+
 def test_one_answer_is_enough(tmp_path: Path):
     one = save_run(tmp_path / "one", drawn(1), answer)
     page = build_report([one], tmp_path / "out").page.read_text()
