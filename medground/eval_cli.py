@@ -28,8 +28,8 @@ def evaluate(
     reasoner: Annotated[
         str,
         typer.Option(
-            help="nano, a model folder or hub id, https://host/v1#model for an endpoint, or baseline:NAME with NAME "
-            "whole-image, centre, category-prior, random or oracle."
+            help="nano, a model folder or hub id, https://host/v1#model for an endpoint, baseline:NAME with NAME "
+            "whole-image, centre, category-prior, random or oracle, or stored:FILE with answers made elsewhere."
         ),
     ] = "nano",
     segmenter: Annotated[
@@ -94,6 +94,8 @@ def evaluate(
                 raise ConfigError("--prices, --max-cost and --per-minute are for endpoints; leave them out")
             if reasoner.startswith(BASELINE):
                 asked: Any = _baseline(reasoner.removeprefix(BASELINE), train or _folder(data[0]))
+            elif reasoner.startswith(STORED):
+                asked = _stored(Path(reasoner.removeprefix(STORED)), coordinates or "pixels")
             elif remote:
                 asked = _endpoint(reasoner, out, adapter, account, **asking, max_concurrency=concurrency)
             else:
@@ -128,7 +130,13 @@ def report(
     typer.echo(RESEARCH_USE)
 
 
-BASELINE = "baseline:"
+BASELINE, STORED = "baseline:", "stored:"
+
+
+def _stored(file: Path, coordinates: str) -> Any:
+    from medground.evaluate.stored import read_stored
+
+    return read_stored(file, coordinates=coordinates)
 
 
 def _baseline(name: str, training: Path) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from made_rows import made_rows, save_rows
 from typer.testing import CliRunner, Result
 
 from medground import eval_cli
+from medground.data.schema import read_rows
 from medground.errors import ConfigError
 from medground.evaluate.predictions import read_run
 
@@ -86,3 +88,16 @@ def test_what_can_t_be_done_is_told(data: Path, tmp_path: Path, arguments: tuple
     assert isinstance(said.exception, ConfigError), said.output
     assert told in str(said.exception)
     assert not (tmp_path / "out" / "predictions.jsonl").exists()
+
+
+def test_answers_that_were_made_elsewhere(data: Path, tmp_path: Path) -> None:
+    said = '<answer>{"bbox": [0, 0, 500, 500]}</answer>'
+    ids = [row.id for row in read_rows(data / "val.parquet")]
+    stored = tmp_path / "results.json"
+    stored.write_text(json.dumps([{"id": name, "output": said} for name in ids]))
+    told = run("eval", "--data", data / "val.parquet", "--split", "val", "--out", tmp_path / "run", "--segmenter",
+               "none", "--reasoner", f"stored:{stored}", "--coordinates", "0-1000")  # fmt: skip
+    assert told.exit_code == 0, told.exception
+    for one in read_run(tmp_path / "run").predictions:
+        assert one.completion == said
+        assert one.answer.box.xyxy == (0, 0, one.image_size[0] / 2, one.image_size[1] / 2)
