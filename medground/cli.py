@@ -16,6 +16,8 @@ import typer
 from medground import RESEARCH_USE, __version__
 from medground.data_cli import app as data_app
 from medground.errors import ConfigError, MedgroundError, ParseError
+from medground.eval_cli import evaluate, report
+from medground.hub_cli import app as hub_app
 from medground.train_cli import app as train_app
 
 if TYPE_CHECKING:
@@ -38,6 +40,9 @@ app = typer.Typer(
 
 app.add_typer(data_app)
 app.add_typer(train_app)
+app.add_typer(hub_app)
+app.command("eval")(evaluate)
+app.command()(report)
 
 
 def main(args: Sequence[str] | None = None) -> None:

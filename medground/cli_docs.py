@@ -15,8 +15,8 @@ __all__ = ["cli_markdown"]
 
 _HEAD = f"""# The command line
 
-Made from the code by `python -m medground.cli_docs`; edit the help texts in `medground/cli.py`,
-`medground/data_cli.py` and `medground/train_cli.py`, not this file.
+Made from the code by `python -m medground.cli_docs`; edit the help texts in `medground/cli.py` and the files beside it
+whose names end in `_cli.py`, not this file.
 {RESEARCH_USE}
 
 Exit codes: 0 done; 1 rows of a batch failed, or `doctor` found something broken; 2 the input or an option can't be used
