@@ -263,6 +263,24 @@ def test_what_is_missing_is_said(runs: list[Path], tmp_path: Path):
     assert "baseline:NAME" not in build_report([bare, with_prior], tmp_path / "all").page.read_text()
 
 
+def test_confidence_is_judged_on_rows_that_nothing_was_chosen_on(runs: list[Path], report: Report, tmp_path: Path):
+    def judged(text: str) -> int:
+        found = re.search(r"## Agreement of sampled answers as confidence\n\n.*\n.*\n\| model \| (\d+) \|", text)
+        assert found is not None
+        return int(found[1])
+
+    assert judged(report.markdown.read_text()) == 48
+    assert "chosen on a validation run." in report.page.read_text()
+    alone = build_report(runs[:1], tmp_path, pictures=False)
+    assert judged(alone.markdown.read_text()) == 24  # 12 of the 24 patients, two rows each
+    assert "chosen on one half of the patients, and judged on the other." in alone.page.read_text()
+
+
+def test_fates_are_told_with_their_shares(report: Report):
+    text = report.markdown.read_text()
+    assert "| nothing could be read from the answer | 6 | 12.5% | 0 | 0.0% |" in text
+
+
 def test_the_curve_falls_from_the_share_that_meets_its_target(tmp_path: Path):
     rows = drawn(8)
     run = save_run(tmp_path / "run", rows, lambda row: row.moved(0 if row.number < 2 else 0.5 if row.number < 4 else 4))
