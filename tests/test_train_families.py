@@ -56,14 +56,14 @@ LORA = {"rank": 4, "alpha": 8, "dropout": 0.0}
 
 def _terms(completions: Any, truths: Any) -> list[dict[str, float]]:
     SEEN.extend(truths)
-    return [{"vowels": sum(sign in "aeiouAEIOU" for sign in said) / 8} for said in completions]
+    return [{"signs": sum(ord(sign) % 7 for sign in said) / 20} for said in completions]
 
 
 SEEN: list[Truth] = []
 """The truths that the reward was called with."""
 
-VOWELS = Recipe("vowels", {"vowels": 1.0}, _terms, read_truth, "sum")
-"""What a model can do that was never trained, so that the groups have spread."""
+SIGNS = Recipe("signs", {"signs": 1.0}, _terms, read_truth, "sum")
+"""A number that hardly any two completions share, so that groups have spread though nothing was ever learned."""
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,7 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
 
 def page(model: Path, data: Path, out: Path, kind: str, **more: Any) -> TrainConfig:
-    grpo = {"recipe": "test_train_families:VOWELS", "generations": 2, "max_completion": 6, "beta": 0.1}
+    grpo = {"recipe": "test_train_families:SIGNS", "generations": 2, "max_completion": 6, "beta": 0.1}
     part = {"grpo": grpo} if kind == "grpo" else {"sft": {"max_tokens": 4000}}
     values = settings(model, data, out, kind, steps=2, batch=4, max_pixels=BUDGET, **part, **more)
     return TrainConfig.model_validate(values)

@@ -37,7 +37,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]
     model = make_folder("qwen2_5_vl", root / "tiny")
     (model / "medground.json").write_text('{"template": "nano-v1"}')
     data = write_data(root / "data")
-    grpo = {"recipe": "test_train_families:VOWELS", "generations": 4, "max_completion": 6, "beta": 0.1}
+    grpo = {"recipe": "test_train_families:SIGNS", "generations": 4, "max_completion": 6, "beta": 0.1}
     common = {"steps": 3, "max_pixels": 56 * 56, "save_every": 2, "eval_every": 3}
     found = {
         "sft": settings(model, data, root / "one" / "sft", "sft", batch=4, accumulation=2, **common),
@@ -71,7 +71,7 @@ def train_by_two(engine: str, pages: list[dict[str, Any]], folder: Path) -> list
     line = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", f"--master_port={port}"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     line += [str(TESTS / "run_processes.py"), engine, str(file)]
-    end = subprocess.run(line, env=environment, capture_output=True, text=True, timeout=900, check=False)
+    end = subprocess.run(line, env=environment, capture_output=True, text=True, timeout=1800, check=False)
     assert end.returncode == 0, end.stderr[-3000:]
     return [folder / page["kind"] for page in pages]
 
