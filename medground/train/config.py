@@ -50,9 +50,9 @@ class DataConfig(_Part):
         Show each picture anew in each epoch (SFT alone): crops, turns, mirrors, brightness, with boxes, points and
         claims measured again. Needs rows with masks; those without are shown as they are.
     drop_words : float
-        Leave out each word of a question with this chance (SFT alone), but for those that tell sides apart. A model
-        whose questions each hold enough words to know the target by learns to name it without a look at the picture,
-        and fails on words that it hasn't met.
+        Leave out each word of a question with this chance (SFT alone), but for those that tell sides apart, and of
+        questions whose answer is in the picture. A model whose questions each hold enough words to know the target by
+        learns to name it without a look at the picture, and fails on words that it hasn't met.
     traces : {"own", "plain"}
         Teach the rows' own reasoning, or, for rows of the offline grammar, `medground.train.varied.plain_trace`: two
         short sentences that a small model learns quickly.

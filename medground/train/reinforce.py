@@ -161,7 +161,6 @@ def grpo_arguments(config: TrainConfig, rows: int) -> GRPOConfig:
     return GRPOConfig(
         **arguments(config, steps),
         max_steps=steps,
-        logging_nan_inf_filter=False,  # it would put an average in the place of a loss that isn't a number
         num_generations=grpo.generations,
         steps_per_generation=forwards,
         num_iterations=grpo.iterations,

@@ -222,7 +222,7 @@ class Examples:
         elif plain:
             row = row.model_copy(update={"reasoning": plain_trace(row, rng)})
         question, share = row.question, self.config.data.drop_words
-        if share:
+        if share and not row.absent:  # words that aren't understood mustn't come to mean that nothing is there
             question = drop_words(question, share, rng)
         asked = self.asker.prepare(Request(image, question, mode))
         example: dict[str, Any] = {"id": row.id, "prompt": _messages(asked), "image": self._fitted(asked.picture)}

@@ -268,6 +268,7 @@ def arguments(config: TrainConfig, steps: int) -> dict[str, Any]:
         "use_cpu": not torch.cuda.is_available(),
         "logging_steps": config.log_every,
         "logging_first_step": True,
+        "logging_nan_inf_filter": False,  # it would put an average in the place of a loss that isn't a number
         "save_strategy": "steps",
         "save_steps": config.save_every,
         "save_total_limit": config.keep,

@@ -163,7 +163,6 @@ def train_sft(config: TrainConfig, *, resume: bool = False, progress: Told | Non
             max_steps=steps,
             max_length=None,
             completion_only_loss=True,
-            logging_nan_inf_filter=False,  # it would put an average in the place of a loss that isn't a number
         ),
         train_dataset=dataset(examples, length),
         data_collator=RowCollator(start.processor, config.sft.max_tokens),
