@@ -202,9 +202,9 @@ class Row(BaseModel):
         if self.box is None:
             said["absent"] = True
         else:
-            said["bbox_2d"] = _whole(self.box)
+            said["bbox_2d"] = whole(self.box)
             if self.points:
-                said["point_2d"] = [_whole(point) for point in self.points]
+                said["point_2d"] = [whole(point) for point in self.points]
         if (self.image_size, self.coordinates) != (FRAME, "pixels"):
             said |= {"image_size": list(self.image_size), "coordinates": self.coordinates}
         if self.facts is not None and self.box is not None:
@@ -242,6 +242,6 @@ class Row(BaseModel):
             raise TruthError(f"row {self.id}: {error}") from error
 
 
-def _whole(values: tuple[float, ...]) -> list[float]:
-    # 12.0 is written 12, as the published files write it.
+def whole(values: tuple[float, ...]) -> list[float]:
+    """Return numbers for JSON: 12.0 as 12, as the published files write it."""
     return [int(value) if value == int(value) else value for value in values]

@@ -16,14 +16,15 @@ from medground.coords import Space, written_order
 from medground.tolerant import MAX_ANSWER, OUTSIDE, has_area
 from medground.types import Box
 
-__all__ = ["MAX_BOXES", "Response", "format_response", "read_box", "read_mentions", "read_response"]
+__all__ = ["MAX_BOXES", "REGION", "Response", "format_response", "read_box", "read_mentions", "read_response"]
 
 MAX_BOXES = 32
 """How many boxes, and how many distinct regions of a reasoning, are read; ThinkVG has at most 4 boxes a row."""
 
 _TAGS = ("think", "response", "answer", "location")
 _NUMBER = r"[-+]?[0-9]{1,9}(?:\.[0-9]{0,9})?"
-_REGION = re.compile(rf"\[\s{{0,9}}({_NUMBER}(?:\s{{0,9}},\s{{0,9}}{_NUMBER}){{3}})\s{{0,9}}\]")
+REGION = re.compile(rf"\[\s{{0,9}}({_NUMBER}(?:\s{{0,9}},\s{{0,9}}{_NUMBER}){{3}})\s{{0,9}}\]")
+"""A region in prose: four numbers in brackets, those in its first group."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +197,7 @@ def read_mentions(reasoning: str, space: Space) -> tuple[tuple[Box, ...], int]:
     """
     boxes: dict[tuple[float, ...], Box] = {}
     strays: set[tuple[float, ...]] = set()
-    for found in _REGION.finditer(reasoning, 0, MAX_ANSWER):
+    for found in REGION.finditer(reasoning, 0, MAX_ANSWER):
         numbers = [float(number) for number in found[1].split(",")]
         box = read_box(numbers, space)
         if box is None:
