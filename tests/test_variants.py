@@ -50,7 +50,7 @@ def drawn(
     return row.model_copy(update=fields), image, mask
 
 
-@pytest.mark.parametrize("name", VARIANTS.keys() - {"paraphrase"})
+@pytest.mark.parametrize("name", sorted(VARIANTS.keys() - {"paraphrase"}))
 @given(x=st.floats(25, 95), y=st.floats(20, 70))
 def test_the_truth_stays_true_of_what_is_shown(name, x, y):
     row, image, mask = drawn((x, y))
@@ -186,7 +186,7 @@ def test_a_target_as_wide_as_the_picture_leaves_nothing_to_cut():
     assert vary_row("crop_80", row, image, mask) is None
 
 
-@pytest.mark.parametrize("name", VARIANTS.keys() - {"paraphrase"})
+@pytest.mark.parametrize("name", sorted(VARIANTS.keys() - {"paraphrase"}))
 def test_what_is_absent_stays_absent(name):
     row, image, _ = drawn(box=None, points=(), mask=None, facts=None)
     varied = vary_row(name, row, image)
