@@ -7,8 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from made_questions import closed, multi, nowhere, open_ended, questions, single
 from PIL import Image
+from pydantic import ValidationError
 
 from medground.coords import COORDINATES
 from medground.data import parquet
@@ -89,6 +92,32 @@ def test_many_rows_of_which_the_first_have_no_regions_and_no_choices(tmp_path, m
     for layout in VQA_LAYOUTS:
         assert export_vqa_rows(iter(rows), tmp_path / "rows.parquet", layout) == 10
         assert list(import_vqa_rows(tmp_path / "rows.parquet", layout)) == rows
+
+
+marks = st.sampled_from(
+    ["<answer>", "</ref>", "<location>", "<choices>: [A: ", "[1, 2, 3, 4]", ", B: ", "]", "\u2028", "é"]
+)
+texts = st.lists(st.text(st.characters(codec="utf-8"), max_size=5) | marks, max_size=4).map("".join)
+
+
+@given(data=st.data())
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_text_comes_back_or_is_refused(data, tmp_path):
+    said = {name: data.draw(texts, name) for name in ("question", "reason", "thinking", "answer")}
+    regions = tuple({"ref": ref, "box": (1, 2, 3, 4)} for ref in data.draw(st.lists(texts, max_size=2), "refs"))
+    choices = tuple(data.draw(st.lists(texts, min_size=2, max_size=3), "choices"))
+    for fields in ({"question_type": "open"}, {"question_type": "single_choice", "choices": choices, "answer": "B"}):
+        try:
+            row = VqaRow.model_validate({**dict(closed()), **said, "regions": regions, **fields})
+        except ValidationError:
+            continue
+        for layout, ending in (("thinkvg", ".jsonl"), ("gemex", ".json"), ("gemex-training", ".jsonl"), FILES[0]):
+            try:
+                export_vqa_rows([row], tmp_path / f"rows{ending}", layout)
+            except TruthError:
+                assert layout != "medground"
+            else:
+                assert list(import_vqa_rows(tmp_path / f"rows{ending}", layout)) == [row]
 
 
 def test_no_rows_are_a_file_without_rows(tmp_path):
@@ -234,6 +263,11 @@ def test_small_overhangs_are_clipped(tmp_path):
     }
     [row] = read("gemex", tmp_path / "a.jsonl", record, **FRAME)
     assert row.regions[0].box == (0, 2, 30, 224)
+
+
+def test_a_number_is_an_id_too(tmp_path):
+    [row] = read("gemex", tmp_path / "a.jsonl", bare("gemex") | {"id": 0}, **FRAME)
+    assert row.id == "0"
 
 
 # --- frames -----------------------------------------------------------------------------------------------------------

@@ -66,8 +66,8 @@ def fields_of(record: Mapping[str, Any], columns: Sequence[str], defaults: Defau
     unknown = {name: value for name, value in record.items() if name not in (*columns, *OWN) and value is not None}
     fields["other"] = {**other, **({"columns": unknown} if unknown else {})}
     for name in ("id", "split", "image_size", "coordinates"):
-        said = fields.get(name) or record.get(name) or defaults.get(name)
-        fields[name] = "" if said is None else said
+        said = (value for value in (fields.get(name), record.get(name), defaults.get(name)) if value not in (None, ""))
+        fields[name] = next(said, "")
     if not fields["image_size"]:
         raise FieldError(
             "image_size",
