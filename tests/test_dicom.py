@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from pydicom.uid import (
     DigitalXRayImageStorageForPresentation,
     EnhancedMRImageStorage,
     ExplicitVRLittleEndian,
+    RTDoseStorage,
     SegmentationStorage,
     UltrasoundMultiFrameImageStorage,
 )
@@ -279,6 +281,34 @@ def test_nothing_of_the_patient_is_made_up_or_needlessly_copied(tmp_path: Path) 
             assert made[keyword].value in (None, "")
         for secret in (b"Some Clinic", b"Some^One", b"private", b"033Y", b"A maker"):
             assert secret not in file.read_bytes()
+
+
+def test_what_is_in_no_form_of_the_standard_stays_empty(tmp_path: Path) -> None:
+    old = FILES / "ExplVR_BigEnd.dcm"  # of 1994: big endian, its time written "14:04:38"
+    saved = save_dicom(answer(old), old, tmp_path)
+    made = dcmread(saved.sr)
+    assert made.StudyTime in (None, "")
+    assert dcmread(old)["StudyTime"].value == "14:04:38"
+    assert groups_of(saved.sr)
+
+
+def test_a_position_for_the_first_frame_is_not_taken_for_another(tmp_path: Path) -> None:
+    path = drawn(
+        tmp_path, RTDoseStorage, 3, FrameOfReferenceUID="1.2.9", PixelSpacing=[2, 2], SliceThickness=3,
+        ImagePositionPatient=[1, 2, 3], ImageOrientationPatient=[1, 0, 0, 0, 1, 0], GridFrameOffsetVector=[0, 3, 6],
+    )  # fmt: skip
+    seg, _ = make_dicom(answer(path, frame=1), path)
+    assert seg is not None
+    assert "PlanePositionSequence" not in seg.PerFrameFunctionalGroupsSequence[0]
+
+
+def test_nothing_reaches_logs_or_warnings(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = drawn(tmp_path, DigitalXRayImageStorageForPresentation, PatientName="SURNAME")
+    caplog.set_level(0)
+    with warnings.catch_warnings(record=True) as heard:
+        save_dicom(answer(path), path, tmp_path)
+    assert not caplog.records
+    assert not heard
 
 
 def test_without_a_mask_the_report_stands_alone(tmp_path: Path) -> None:

@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING
 from medground._io import make_folder, write_bytes
 from medground.dicom.codes import CodedTarget, coded
 from medground.dicom.seg import segmentation
-from medground.dicom.source import Source, read_source
+from medground.dicom.source import Source, read_source, silent
 from medground.dicom.sr import report
 from medground.drawing import _stem
-from medground.image_files import quiet
 from medground.types import Result
 
 if TYPE_CHECKING:
@@ -81,7 +80,7 @@ def make_dicom(result: Result, source: str | Path, *, target: str | None = None)
         highdicom isn't installed.
     """
     origin, what = read_source(source, result), coded(target)
-    with quiet():
+    with silent():
         import highdicom as hd
 
         tracked = hd.UID()
@@ -133,6 +132,6 @@ def save_dicom(
 
 def _bytes(dataset: Dataset) -> bytes:
     stream = BytesIO()
-    with quiet():
+    with silent():
         dataset.save_as(stream, enforce_file_format=True)
     return stream.getvalue()

@@ -5,12 +5,15 @@ As in `medground.dicom_reader`, no message quotes what the file or pydicom said,
 
 from __future__ import annotations
 
+import logging
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medground.dicom_reader import _numbers, _read, _uid
+from medground.dicom_reader import _guarded, _numbers, _read, _uid
 from medground.errors import ConfigError, MissingExtraError
 from medground.image_files import MAX_BYTES, MAX_PIXELS, ReadOptions, kind_of, quiet
 from medground.types import Result
@@ -18,7 +21,7 @@ from medground.types import Result
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-__all__ = ["Source", "read_source"]
+__all__ = ["Source", "read_source", "silent"]
 
 # PS3.3: type 2 of the modules Patient (C.7.1.1) and General Study (C.7.2.1), which every object of a study repeats.
 _REQUIRED = (
@@ -46,6 +49,19 @@ _CONDITIONAL = (
 )
 _UIDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 _WHOLE_SLIDE = "1.2.840.10008.5.1.4.1.1.77.1.6"
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """Keep what pydicom and highdicom warn of and log from everybody while the block runs: it may quote a patient."""
+    logger = logging.getLogger("highdicom")
+    with quiet():
+        level = logger.level
+        logger.setLevel(logging.CRITICAL + 1)
+        try:
+            yield
+        finally:
+            logger.setLevel(level)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,8 +96,8 @@ def read_source(path: str | Path, result: Result) -> Source:
     Returns
     -------
     Source
-        Patient and study elements that the file lacks stay empty, as the standard allows; none is made up. Text
-        becomes UTF-8.
+        Patient and study elements that the file lacks, or holds in no form of the standard, stay empty, as the standard
+        allows; none is made up. Text becomes UTF-8.
 
     Raises
     ------
@@ -97,7 +113,7 @@ def read_source(path: str | Path, result: Result) -> Source:
     except ImportError:
         raise MissingExtraError("highdicom", extra="dicom", purpose="writing DICOM objects") from None
     options = ReadOptions(Path(path), None, None, None, None, MAX_PIXELS, MAX_BYTES)
-    with quiet():
+    with silent():
         kind = kind_of(options)
         if kind != "dicom":
             raise options.error(f"is a {kind.upper()}; a DICOM object can only be made for a DICOM image, so give that")
@@ -143,7 +159,8 @@ def _checked(options: ReadOptions, dataset: Dataset, result: Result) -> Source:
     if usage is not None and usage.value == "M" and _uid(dataset, "FrameOfReferenceUID") is None:
         raise options.error("is a DICOM without the FrameOfReferenceUID that its class demands; export it again")
     index = provenance.frame or 0
-    header, spacing = _header(dataset, index, (rows, columns), many)
+    with _guarded(options):
+        header, spacing = _header(dataset, index, (rows, columns), many)
     return Source(header, index + 1 if many else None, spacing)
 
 
@@ -151,17 +168,15 @@ def _header(
     dataset: Dataset, frame: int, shape: tuple[int, int], many: bool
 ) -> tuple[Dataset, tuple[float, float] | None]:
     from pydicom import Dataset
-    from pydicom.multival import MultiValue
 
     header = Dataset()
     header.SpecificCharacterSet = "ISO_IR 192"
     for keyword in _UIDS:
         setattr(header, keyword, _uid(dataset, keyword))
     for keyword in (*_REQUIRED, *_CONDITIONAL):
-        value = dataset.get(keyword)
-        if keyword in _REQUIRED or value not in (None, ""):
-            several = isinstance(value, MultiValue | list)
-            setattr(header, keyword, [str(part) for part in value] if several else str(value or "") or None)
+        value = _text(dataset, keyword)
+        if keyword in _REQUIRED or value is not None:
+            setattr(header, keyword, value)
     header.Rows, header.Columns = shape
     groups = _groups(dataset, frame)
     spacing = _numbers(groups, "PixelSpacing")
@@ -172,14 +187,35 @@ def _header(
     return header, None if known is not None and known == at_detector else known
 
 
+def _text(dataset: Dataset, keyword: str) -> str | list[str] | None:
+    """Return an element as text, or None where it is missing, empty, or not as the standard has it."""
+    from pydicom.multival import MultiValue
+    from pydicom.valuerep import DA, TM
+
+    value = dataset.get(keyword)
+    if isinstance(value, MultiValue):
+        return [str(part) for part in value] if keyword.startswith("Lossy") else None
+    text = "" if value is None or isinstance(value, bytes) else str(value)
+    try:
+        if keyword.endswith("Date"):
+            DA(text)
+        elif keyword.endswith("Time"):
+            TM(text)
+    except ValueError:  # as in files older than DICOM, "14:04:38"; no reader of the new object could take it
+        return None
+    return None if not text or (keyword == "PatientSex" and text not in ("M", "F", "O")) else text
+
+
 def _place(
     header: Dataset, dataset: Dataset, groups: list[Dataset], spacing: tuple[float, float] | None, many: bool
 ) -> None:
     """Give the header the frame's place in the patient, where the file tells it whole, as its class holds it."""
     import highdicom as hd
 
-    position = _numbers(groups, "ImagePositionPatient")
-    directions = _numbers(groups, "ImageOrientationPatient")
+    # Of an object of many frames the data set itself tells at most where the first lies.
+    own_place = groups[:-1] if many else groups
+    position = _numbers(own_place, "ImagePositionPatient")
+    directions = _numbers(own_place, "ImageOrientationPatient")
     thickness, between = (
         next(iter(_numbers(groups, name)), None) for name in ("SliceThickness", "SpacingBetweenSlices")
     )
