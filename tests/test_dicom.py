@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
+from conftest import FillingSegmenter, ScriptedReasoner
 from pydicom import Dataset, dcmread
 from pydicom.sr.codedict import codes
 from pydicom.uid import (
@@ -20,6 +21,7 @@ from pydicom.uid import (
     SegmentationStorage,
     UltrasoundMultiFrameImageStorage,
 )
+from test_volumes import job, slices_of
 
 from medground import RESEARCH_USE, MedGround, load_image
 from medground.coords import Space
@@ -28,7 +30,6 @@ from medground.dicom.codes import _known
 from medground.errors import ConfigError, ImageError, MedgroundError, MissingExtraError
 from medground.taxonomy import load_targets
 from medground.types import Box, Grounding, Point, Result
-from tests.conftest import FillingSegmenter, ScriptedReasoner
 
 hd = pytest.importorskip("highdicom", reason="highdicom isn't installed: pip install 'medground[dicom]'")
 FILES = Path(pydicom.__file__).parent / "data" / "test_files"
@@ -191,7 +192,8 @@ def test_the_report_of_a_ct_slice(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("frame", [0, 3])
 def test_one_frame_of_many(tmp_path: Path, frame: int) -> None:
-    path = enhanced(tmp_path)
+    (tmp_path / "study").mkdir()
+    path = enhanced(tmp_path / "study")
     result = answer(path, frame=frame)
     saved = save_dicom(result, path, tmp_path, target="glioma")
     assert saved.seg is not None
@@ -203,6 +205,10 @@ def test_one_frame_of_many(tmp_path: Path, frame: int) -> None:
     assert shared.PlaneOrientationSequence[0].ImageOrientationPatient == [0, 1, 0, 0, 0, -1]
     assert shared.PixelMeasuresSequence[0].PixelSpacing == [0.5, 0.75]
     assert own.DerivationImageSequence[0].SourceImageSequence[0].ReferencedFrameNumber == frame + 1
+    assert [one.ReferencedFrameNumber for one in seg.SourceImageSequence] == [frame + 1]
+    [read] = slices_of(job(path.parent, saved.seg, {}, kind="dicom-seg"))  # as a data build reads it
+    assert read.origin["frame"] == frame
+    assert (read.masks["glioma"] == result.mask).all()
     kind = seg.SegmentSequence[0]
     assert kind.SegmentedPropertyTypeCodeSequence[0].CodeMeaning == "Neoplasm"
     assert kind.AnatomicRegionSequence[0].CodeMeaning == "Brain"

@@ -127,5 +127,6 @@ def segmentation(result: Result, source: Source, target: CodedTarget, *, trackin
         del shared.PixelMeasuresSequence
     # To highdicom the source is that one frame; this says which of the file's it is.
     if source.frame is not None:
-        own.DerivationImageSequence[0].SourceImageSequence[0].ReferencedFrameNumber = source.frame
+        for reference in (own.DerivationImageSequence[0].SourceImageSequence[0], *made.get("SourceImageSequence", ())):
+            reference.ReferencedFrameNumber = source.frame
     return made
