@@ -236,7 +236,7 @@ def test_a_worker_that_dies_is_told(tmp_path: Path) -> None:
 
 # -- killed -----------------------------------------------------------------------------------------------------------
 
-COUNT, NAP = 30, 0.02
+COUNT, NAP = 30, 0.15
 
 
 @contextlib.contextmanager

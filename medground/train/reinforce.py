@@ -45,6 +45,7 @@ from medground.train.credit import number_credit, spread_over_tokens
 from medground.train.once import look_once
 from medground.train.record import open_run
 from medground.train.rows import Examples, Rows, dataset, open_rows
+from medground.train.spread import WholeHead
 from medground.train.start import (
     arguments,
     load_start,
@@ -103,7 +104,7 @@ def train_grpo(config: TrainConfig, *, resume: bool = False, progress: Told | No
             train_dataset=dataset(examples, len(examples)),
             processing_class=start.processor,
             peft_config=lora_config(config, start.model),
-            callbacks=[continuation, *watchers(config, progress=progress), *checks],
+            callbacks=[continuation, WholeHead(), *watchers(config, progress=progress), *checks],
             run=config,
             recipe=recipe,
         )

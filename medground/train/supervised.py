@@ -24,6 +24,7 @@ from medground.train.config import TrainConfig
 from medground.train.numbers import NumberLoss
 from medground.train.record import open_run
 from medground.train.rows import Examples, dataset, open_rows
+from medground.train.spread import WholeHead
 from medground.train.start import (
     arguments,
     load_start,
@@ -168,7 +169,7 @@ def train_sft(config: TrainConfig, *, resume: bool = False, progress: Told | Non
         data_collator=RowCollator(start.processor, config.sft.max_tokens),
         processing_class=start.processor,
         peft_config=lora_config(config, start.model),
-        callbacks=[*watchers(config, progress=progress), *checkups(config, start.asker)],
+        callbacks=[WholeHead(), *watchers(config, progress=progress), *checkups(config, start.asker)],
     )
     trainer.remove_callback(PrinterCallback)
     with _plain(), explained(config, lambda: int(trainer.state.global_step)):

@@ -22,7 +22,6 @@ from medground.errors import MedgroundError
 from medground.train.config import TrainConfig
 from medground.train.curves import RunLog, write_page
 from medground.train.record import last_checkpoint
-from medground.train.spread import WholeHead
 
 __all__ = ["Journal", "Told", "TrainProgress", "TrainingError", "Watch", "explained", "watchers", "with_bar"]
 
@@ -214,7 +213,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
 def watchers(config: TrainConfig, *, progress: Told | None = None) -> list[TrainerCallback]:
     """Return the callbacks that each training has: the journal, the watch, and what spread weights need."""
     log = RunLog(config.folder)
-    return [Journal(log, progress), Watch(config, log), WholeHead()]
+    return [Journal(log, progress), Watch(config, log)]
 
 
 @contextlib.contextmanager
