@@ -236,12 +236,14 @@ def test_a_worker_that_dies_is_told(tmp_path: Path) -> None:
 
 # -- killed -----------------------------------------------------------------------------------------------------------
 
-COUNT, NAP = 30, 0.15
+COUNT, NAP = 30, 0.02
 
 
 @contextlib.contextmanager
 def started(out: Path, notes: Path) -> Iterator[subprocess.Popen[bytes]]:
     code = (
+        # A shell's background job, and whatever it starts, ignores interrupts.
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
         "from functools import partial; from test_stages import *; "
         f"run_stage('squares', shards({COUNT}), partial(squares, nap={NAP}, notes={str(notes)!r}), {str(out)!r}, "
         "settings=SETTINGS, workers=2)"
