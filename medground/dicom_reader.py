@@ -50,7 +50,7 @@ def read_dicom(options: ReadOptions) -> MedicalImage:
     if stored.shape[:2] != (rows, columns):
         raise options.error(_DAMAGED)
 
-    sources = _sources(dataset, frame)
+    sources = frame_sources(dataset, frame, _PIXEL_MACROS)
     notes: list[str] = []
     window = None
     if stored.ndim == 3 or dataset.get("PhotometricInterpretation") == "PALETTE COLOR":
@@ -347,11 +347,14 @@ def _spacing(sources: Sequence[Dataset], notes: list[str]) -> tuple[float, float
     return spacing[0], spacing[1]
 
 
-def _sources(dataset: Dataset, frame: int) -> list[Dataset]:
+_PIXEL_MACROS = ("PixelValueTransformationSequence", "FrameVOILUTSequence", "PixelMeasuresSequence")
+
+
+def frame_sources(dataset: Dataset, frame: int, macros: Sequence[str]) -> list[Dataset]:
     """Return where to look an element up: the frame's functional groups, the shared ones, then the data set itself."""
     sources = []
     for sequence, index in (("PerFrameFunctionalGroupsSequence", frame), ("SharedFunctionalGroupsSequence", 0)):
-        for macro in ("PixelValueTransformationSequence", "FrameVOILUTSequence", "PixelMeasuresSequence"):
+        for macro in macros:
             try:
                 sources.append(dataset[sequence][index][macro][0])
             except Exception:  # noqa: S112 - most files have none, and a damaged one counts as none

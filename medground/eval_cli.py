@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from medground import RESEARCH_USE
+from medground._progress import counting_bar
 from medground.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -199,18 +200,7 @@ class _Shown:
 
 @contextlib.contextmanager
 def _bar() -> Iterator[_Shown]:
-    from rich import progress
-    from rich.console import Console
-
-    bar = progress.Progress(
-        progress.TextColumn("{task.completed}/{task.total} rows"),
-        progress.BarColumn(),
-        progress.TextColumn("{task.description}"),
-        progress.TimeElapsedColumn(),
-        progress.TextColumn("left"),
-        progress.TimeRemainingColumn(),
-        console=Console(stderr=True),
-    )
+    bar = counting_bar("{task.completed}/{task.total} rows")
     with bar:
         yield _Shown(bar)
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 import re
-import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from browsing import contrast
 from made_runs import ABSENT, HEIGHT, WIDTH, Drawn, drawn, predicted, save_pictures, save_run, scored_of
 from PIL import Image
 
@@ -313,20 +313,6 @@ sync_api = pytest.importorskip(
 expect = sync_api.expect
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    installed = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    with sync_api.sync_playwright() as playwright:
-        try:
-            browser = playwright.chromium.launch(executable_path=installed, args=["--no-sandbox"])
-        except sync_api.Error:
-            pytest.skip(
-                "no Chromium: install it (Debian: apt-get install chromium) or run: playwright install chromium"
-            )
-        yield browser
-        browser.close()
-
-
 def opened(browser: Any, file: Path, **options: Any) -> Iterator[Any]:
     context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
     page = context.new_page()
@@ -485,30 +471,3 @@ def test_texts_of_data_and_models_stay_texts(browser: Any, root: Path, tmp_path:
         assert page.locator(".why").text_content() == evil
         page.select_option("select[name=category]", evil)
         assert page.locator(".case:visible").count() == 2
-
-
-def contrast(page: Any, part: str) -> float:
-    """WCAG 2's contrast ratio of a text and the nearest ground behind it."""
-    colours = page.locator(part).first.evaluate(
-        """start => {
-          const canvas = new OffscreenCanvas(1, 1).getContext('2d', { willReadFrequently: true });
-          const rgb = (colour) => {
-            canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1);
-            return Array.from(canvas.getImageData(0, 0, 1, 1).data);
-          };
-          let ground = [0, 0, 0, 0];
-          for (let at = start; at && ground[3] === 0; at = at.parentElement) {
-            ground = rgb(getComputedStyle(at).backgroundColor);
-          }
-          return [rgb(getComputedStyle(start).color), ground];
-        }"""
-    )
-
-    def luminance(colour: list[int]) -> float:
-        linear = [
-            part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in np.array(colour[:3]) / 255
-        ]
-        return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
-
-    dark, light = sorted(map(luminance, colours))
-    return (light + 0.05) / (dark + 0.05)

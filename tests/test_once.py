@@ -11,8 +11,8 @@ pytest.importorskip("timm")
 
 from medground.reasoners import NANO  # noqa: E402
 from medground.reasoners._load import load_model  # noqa: E402
+from medground.reasoners._sharing import tower_of  # noqa: E402
 from medground.train.once import look_once  # noqa: E402
-from medground.train.start import tower_of  # noqa: E402
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 
@@ -25,6 +23,10 @@ class Tower(torch.nn.Module):
         return pixel_values.flatten(1) * scale
 
 
+def around(tower: Tower) -> torch.nn.Module:
+    return torch.nn.ModuleDict({"vision_tower": tower})
+
+
 def pictures(*values: int) -> torch.Tensor:
     return torch.tensor(values, dtype=torch.float32)[:, None, None, None].expand(-1, 3, 2, 2)
 
@@ -32,7 +34,7 @@ def pictures(*values: int) -> torch.Tensor:
 @torch.no_grad()
 def test_each_picture_goes_through_once_and_keeps_its_place() -> None:
     tower = Tower()
-    with looking_once(SimpleNamespace(vision_tower=tower)):
+    with looking_once(around(tower)):
         assert tower(pictures(1, 2, 1))[:, 0].tolist() == [1, 2, 1]
         assert tower(pixel_values=pictures(2, 1))[:, 0].tolist() == [2, 1]
         assert tower(pictures(3, 2))[:, 0].tolist() == [3, 2]
@@ -44,7 +46,7 @@ def test_each_picture_goes_through_once_and_keeps_its_place() -> None:
 
 def test_what_learns_or_has_another_form_goes_through_as_it_is() -> None:
     tower = Tower()
-    with looking_once(SimpleNamespace(model=SimpleNamespace(vision_tower=tower))):
+    with looking_once(torch.nn.ModuleDict({"model": around(tower)})):
         tower(pictures(1, 1))
         with torch.no_grad():
             tower(torch.ones(4, 6))
@@ -56,7 +58,7 @@ def test_what_learns_or_has_another_form_goes_through_as_it_is() -> None:
 @torch.no_grad()
 def test_a_tower_on_a_cpu_is_given_few_pictures_at_once() -> None:
     tower = Tower()
-    with looking_once(SimpleNamespace(vision_tower=tower)):
+    with looking_once(around(tower)):
         assert tower(pictures(*range(11), 3))[:, 0].tolist() == [*range(11), 3]
     assert tower.seen == [4, 4, 3]
 
@@ -65,7 +67,7 @@ def test_a_tower_on_a_cpu_is_given_few_pictures_at_once() -> None:
 def test_the_oldest_features_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_sharing, "KEPT_BYTES", 2 * 12 * 4)
     tower = Tower()
-    with looking_once(SimpleNamespace(vision_tower=tower)):
+    with looking_once(around(tower)):
         for value in (1, 2, 3, 2, 1):
             assert tower(pictures(value))[0, 0] == value
     assert tower.seen == [1, 1, 1, 1]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import shutil
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import uvicorn
+from browsing import contrast
 from made_build import question_record, small_build, write_build
 from PIL import Image
 
@@ -26,20 +26,6 @@ sync_api = pytest.importorskip(
 )
 expect = sync_api.expect
 TOKEN = "a-token-of-some-length"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    installed = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    with sync_api.sync_playwright() as playwright:
-        try:
-            browser = playwright.chromium.launch(executable_path=installed, args=["--no-sandbox"])
-        except sync_api.Error:
-            pytest.skip(
-                "no Chromium: install it (Debian: apt-get install chromium) or run: playwright install chromium"
-            )
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -384,30 +370,3 @@ def test_it_fits_the_window_in_both_schemes(browser: Any, site: Callable[..., st
         assert (np.asarray(Image.open(io.BytesIO(page.screenshot())).convert("L"))[-2, 2] > 128) == (scheme == "light")
         assert contrast(page, "#question") >= 7
         assert min(contrast(page, part) for part in ("#notice", "#accept", "#reject-button", "#facts dt")) >= 4.5
-
-
-def contrast(page: Any, part: str) -> float:
-    """WCAG 2's contrast ratio of a text and the nearest ground behind it."""
-    colours = page.locator(part).first.evaluate(
-        """start => {
-          const canvas = new OffscreenCanvas(1, 1).getContext('2d', { willReadFrequently: true });
-          const rgb = (colour) => {
-            canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1);
-            return Array.from(canvas.getImageData(0, 0, 1, 1).data);
-          };
-          let ground = [0, 0, 0, 0];
-          for (let at = start; at && ground[3] === 0; at = at.parentElement) {
-            ground = rgb(getComputedStyle(at).backgroundColor);
-          }
-          return [rgb(getComputedStyle(start).color), ground];
-        }"""
-    )
-
-    def luminance(colour: list[int]) -> float:
-        linear = [
-            part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in np.array(colour[:3]) / 255
-        ]
-        return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
-
-    dark, light = sorted(map(luminance, colours))
-    return (light + 0.05) / (dark + 0.05)

@@ -79,6 +79,7 @@ def test_one_gpu_differs_only_by_what_it_forces():
         ("", "[sft]\nmax_tokens = 5", "grpo", r"\[sft\] has no say"),
         ("", "augment = true", "grpo", "data.augment is for kind 'sft'"),
         ("freeze_vision = true\nvision_rate = 1e-5", "", "sft", "vision_rate has no say"),
+        ("", "[grpo]\ncredit = 'number'\nscale_rewards = 'batch'", "grpo", "compares within groups"),
         ("", "drop_words = 0.1", "grpo", "drop_words is for kind 'sft'"),
         ("batch_statistics = true", "", "grpo", "batch_statistics is for kind 'sft'"),
         ("batch_statistics = true\nfreeze_vision = true", "", "sft", "batch_statistics is for kind 'sft'"),

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medground.dicom_reader import _guarded, _numbers, _read, _uid
+from medground.dicom_reader import _guarded, _numbers, _read, _uid, frame_sources
 from medground.errors import ConfigError, MissingExtraError
 from medground.image_files import MAX_BYTES, MAX_PIXELS, ReadOptions, kind_of, quiet
 from medground.types import Result
@@ -48,6 +48,7 @@ _CONDITIONAL = (
     "LossyImageCompressionMethod",
 )
 _UIDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
+_PLACE_MACROS = ("PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence")
 _WHOLE_SLIDE = "1.2.840.10008.5.1.4.1.1.77.1.6"
 
 
@@ -178,7 +179,7 @@ def _header(
         if keyword in _REQUIRED or value is not None:
             setattr(header, keyword, value)
     header.Rows, header.Columns = shape
-    groups = _groups(dataset, frame)
+    groups = frame_sources(dataset, frame, _PLACE_MACROS)
     spacing = _numbers(groups, "PixelSpacing")
     known = (spacing[0], spacing[1]) if len(spacing) == 2 and min(spacing) > 0 else None
     _place(header, dataset, groups, known, many)
@@ -247,15 +248,3 @@ def _short(numbers: Any) -> list[Any]:
     from pydicom.valuerep import DSfloat
 
     return [DSfloat(number, auto_format=True) for number in numbers if math.isfinite(number)]
-
-
-def _groups(dataset: Dataset, frame: int) -> list[Dataset]:
-    """Return where a frame's geometry may stand: its own functional groups, the shared ones, then the data set."""
-    found = []
-    for sequence, index in (("PerFrameFunctionalGroupsSequence", frame), ("SharedFunctionalGroupsSequence", 0)):
-        for macro in ("PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence"):
-            try:
-                found.append(dataset[sequence][index][macro][0])
-            except (KeyError, IndexError, TypeError, AttributeError):
-                continue
-    return [*found, dataset]

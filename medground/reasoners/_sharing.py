@@ -11,7 +11,10 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Any
 
-__all__ = ["looking_once"]
+__all__ = ["TOWERS", "looking_once", "tower_of"]
+
+TOWERS = frozenset({"vision_tower", "visual", "vision_model", "vision_encoder"})
+"""How transformers' vision-language models name their tower."""
 
 KEPT_BYTES = 1 << 28
 """Features that are kept at a time, in bytes."""
@@ -29,8 +32,12 @@ def looking_once(model: Any) -> Iterator[None]:
     model : transformers.PreTrainedModel or None
         Its tower takes ``pixel_values`` of shape (pictures, channels, height, width) and treats each by itself. Others,
         whose pictures are patches in a row (Qwen-VL), and anything that is no such model, are left as they are.
+
+    See Also
+    --------
+    medground.train.once.look_once : The same within one batch, for weights that learn.
     """
-    tower = _tower_of(model)
+    tower = None if model is None else tower_of(model)
     if tower is None:
         yield
         return
@@ -110,9 +117,6 @@ def _digest(picture: Any) -> bytes:
     return hashlib.blake2b(content, digest_size=16).digest()
 
 
-def _tower_of(model: Any) -> Any:
-    for owner in (model, getattr(model, "model", None)):
-        for name in ("vision_tower", "vision_model"):
-            if (tower := getattr(owner, name, None)) is not None:
-                return tower
-    return None
+def tower_of(model: Any) -> Any:
+    """Return a model's vision tower (the outermost module of such a name), or None."""
+    return next((module for name, module in model.named_modules() if name.split(".")[-1] in TOWERS), None)

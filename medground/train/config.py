@@ -278,6 +278,8 @@ class TrainConfig(_Part):
             raise ValueError("data.drop_words is for kind 'sft'; set it to 0")
         if self.kind == "grpo" and self.data.augment:
             raise ValueError("data.augment is for kind 'sft'; a group's reward needs one truth: set it to false")
+        if self.grpo.credit == "number" and self.grpo.scale_rewards == "batch":
+            raise ValueError("grpo.credit = 'number' compares within groups; set scale_rewards to 'group' or 'none'")
         if self.batch_statistics and (self.kind == "grpo" or self.lora is not None or self.freeze_vision):
             raise ValueError(
                 "batch_statistics is for kind 'sft' where all weights learn (in GRPO a batch is one picture several "

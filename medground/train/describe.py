@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import Any
 
 from medground.data.pixels import open_image, open_mask
@@ -14,7 +15,7 @@ from medground.reasoners._asking import Asker
 from medground.rewards import load_recipe
 from medground.train.config import TrainConfig
 from medground.train.record import last_checkpoint
-from medground.train.rows import completion_of
+from medground.train.rows import completion_of, epoch_counts
 from medground.train.start import count_parameters, freeze, is_vision, lora_config, read_asker, total_steps, world_size
 
 __all__ = ["describe_run", "memory_estimate"]
@@ -86,19 +87,21 @@ _MODES = {"reason": "reason", "direct": "answer directly", "both": "reason, or (
 
 
 def _count(config: TrainConfig) -> tuple[int, list[Any]]:
-    """Return how many rows a run has, and some of them with their folders."""
-    count = 0
+    """Return how many rows an epoch has (about, where both a limit and weights are set), and some of the rows."""
+    sizes: Counter[str] = Counter()
     sample: list[Any] = []
     for file in parquet_files(config.data.train):
         for row in read_rows(file):
             if row.split in ("train", ""):
                 row.truth()
-                count += 1
-                if count % 97 == 1 and len(sample) < SAMPLED:
+                sizes[row.source] += 1
+                if sizes.total() % 97 == 1 and len(sample) < SAMPLED:
                     sample.append((row, config.data.root or file.parent))
-    if not count:
+    if not sizes:
         raise ConfigError(f"{config.data.train}: has no rows of split 'train'; name another file")
-    return min(count, config.data.limit or count), sample
+    share = min(1.0, (config.data.limit or sizes.total()) / sizes.total())
+    weighted = epoch_counts(sizes, config.data.weights) if config.data.weights else sizes
+    return round(share * sum(weighted.values())), sample
 
 
 def _tokens(config: TrainConfig, asker: Asker, sample: list[Any]) -> tuple[tuple[int, int], tuple[int, int]]:

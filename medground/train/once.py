@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from medground.train.start import tower_of
+from medground.reasoners._sharing import tower_of
 
 __all__ = ["look_once"]
 
@@ -29,6 +29,10 @@ def look_once(model: Any) -> bool:
     -------
     bool
         Whether the model has a tower to which this was done.
+
+    See Also
+    --------
+    medground.reasoners._sharing.looking_once : For weights that stay the same, a memory that lasts over batches.
     """
     tower = tower_of(model)
     if tower is None:

@@ -21,7 +21,6 @@ copy is held in memory.
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -253,7 +252,7 @@ class _Trainer(GRPOTrainer):
         kept = [ids[:count] for ids, count in zip(made["completion_ids"].tolist(), sizes, strict=True)]
         told = []
         for start in range(0, len(inputs), size):
-            truth = self.recipe.read_truth(json.loads(inputs[start]["ground_truth"]), None)
+            truth = self.recipe.read_truth(inputs[start]["ground_truth"], None)
 
             def score(texts: list[str], truth: Any = truth) -> list[float]:
                 return [row["score"] for row in score_batch(texts, [truth] * len(texts), self.recipe)]

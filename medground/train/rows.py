@@ -35,7 +35,7 @@ from medground.train.config import TrainConfig
 from medground.train.varied import drop_words, plain_trace, vary
 from medground.types import Box, Mask, Point
 
-__all__ = ["DIRECT_SHARE", "Examples", "Rows", "completion_of", "dataset", "open_rows"]
+__all__ = ["DIRECT_SHARE", "Examples", "Rows", "completion_of", "dataset", "epoch_counts", "open_rows"]
 
 DIRECT_SHARE = 0.25
 """How often a row is asked for the answer alone where ``data.mode`` is ``both``."""
@@ -302,13 +302,23 @@ def completion_of(row: Row, mask: Mask | None, asked: Prepared, mode: Mode) -> s
     return format_answer(box, points, asked.space, reasoning=row.reasoning if mode == "reason" else None)
 
 
+def epoch_counts(sizes: Mapping[str, int], weights: Mapping[str, float]) -> dict[str, int]:
+    """Return how many examples of each source an epoch has, for so many rows of each and `data.weights`.
+
+    Examples
+    --------
+    >>> epoch_counts({"many": 400, "few": 3}, {"many": 0.25, "few": 2})
+    {'few': 6, 'many': 100}
+    """
+    return {source: max(1, round(size * weights.get(source, 1.0))) for source, size in sorted(sizes.items())}
+
+
 def _counts(rows: Rows, config: TrainConfig) -> dict[str, int]:
     """Return how many examples of each source an epoch has; "" stands for all where no source has a weight."""
     weights = config.data.weights
     if not weights:
         return {"": len(rows)}
-    sizes = Counter(rows.sources[place] for place in rows.places)
-    return {source: max(1, round(size * weights.get(source, 1.0))) for source, size in sorted(sizes.items())}
+    return epoch_counts(Counter(rows.sources[place] for place in rows.places), weights)
 
 
 def _drawn(rows: Rows, counts: Mapping[str, int], seed: int, epoch: int) -> npt.NDArray[np.int64]:

@@ -18,6 +18,7 @@ from medground.reasoners import NANO
 from medground.reasoners._asking import Asker
 from medground.reasoners._load import CARD, load_model, read_card
 from medground.reasoners._request import MAX_PIXELS
+from medground.reasoners._sharing import TOWERS
 from medground.train.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -35,12 +36,10 @@ __all__ = [
     "read_asker",
     "save_model",
     "total_steps",
-    "tower_of",
     "world_size",
 ]
 
-# How transformers' vision-language models name their tower, and the parts of it that lead to the language model.
-_TOWERS = {"vision_tower", "visual", "vision_model", "vision_encoder"}
+# The parts of a tower that lead to the language model.
 _BRIDGES = re.compile(r"(^|\.)(merger|deepstack_merger\w*|patch_merger)(\.|$)")
 
 
@@ -163,12 +162,7 @@ def is_vision(name: str) -> bool:
     >>> is_vision("model.visual.blocks.0.attn.qkv.weight"), is_vision("model.visual.merger.mlp.0.weight")
     (True, False)
     """
-    return bool(_TOWERS & set(name.split("."))) and not _BRIDGES.search(name)
-
-
-def tower_of(model: Any) -> Any:
-    """Return a model's vision tower (the outermost module of such a name), or None."""
-    return next((module for name, module in model.named_modules() if name.split(".")[-1] in _TOWERS), None)
+    return bool(TOWERS & set(name.split("."))) and not _BRIDGES.search(name)
 
 
 def lora_config(config: TrainConfig, model: Any) -> Any:

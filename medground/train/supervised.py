@@ -159,12 +159,7 @@ def train_sft(config: TrainConfig, *, resume: bool = False, progress: Told | Non
     trainer = RowTrainer(
         config=config,
         model=start.model,
-        args=SFTConfig(
-            **arguments(config, steps),
-            max_steps=steps,
-            max_length=None,
-            completion_only_loss=True,
-        ),
+        args=SFTConfig(**arguments(config, steps), max_steps=steps, max_length=None, completion_only_loss=True),
         train_dataset=dataset(examples, length),
         data_collator=RowCollator(start.processor, config.sft.max_tokens),
         processing_class=start.processor,

@@ -23,7 +23,7 @@ from medground.rewards.evidence import Facts, claims, holds
 from medground.train.augment import View, choose_view, show, show_mask
 from medground.types import Mask
 
-__all__ = ["keeps_its_side", "stays_true", "vary"]
+__all__ = ["drop_words", "keeps_its_side", "plain_trace", "stays_true", "vary"]
 
 LEAST_IN_SIGHT = 0.6
 """Share of the target that a view must keep; with less of it, the question would be about a rest."""
@@ -152,11 +152,7 @@ def _under(
     pixels = show(picture, view, size)
     grey = np.asarray(Image.fromarray(pixels).convert("L").resize(seen.shape[::-1]))
     facts = Facts.measure(seen, grey)
-    reasoning: str | None = row.reasoning
-    if reasoning and plain:
-        reasoning = plain_trace(row, rng, measure(seen, grey))
-    elif reasoning:
-        reasoning = _reasoning(row, view, seen, grey, facts, rng)
+    reasoning = row.reasoning and _reasoning(row, view, seen, grey, facts, rng, plain)
     before = _facts(np.asarray(picture), mask)
     new = row.model_copy(update={"reasoning": reasoning})
     if reasoning is None or not stays_true(new, before, facts):
@@ -198,9 +194,11 @@ def stays_true(row: Row, before: Facts, now: Facts) -> bool:
 
 
 def _reasoning(
-    row: Row, view: View, mask: Mask, grey: npt.NDArray[np.uint8], facts: Facts, rng: random.Random
+    row: Row, view: View, mask: Mask, grey: npt.NDArray[np.uint8], facts: Facts, rng: random.Random, plain: bool
 ) -> str | None:
     """Return the reasoning about a view: written again where the grammar wrote it, else as it stands."""
+    if plain:
+        return plain_trace(row, rng, measure(mask, grey))
     attributes = row.other.get("attributes")
     if not attributes or not str(row.other.get("asked_by", "")).startswith("grammar"):
         return row.reasoning

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 
+from medground._progress import counting_bar
 from medground.errors import MedgroundError
 from medground.train.config import TrainConfig
 from medground.train.curves import RunLog, write_page
@@ -250,18 +251,7 @@ def explained(config: TrainConfig, step: Callable[[], int]) -> Iterator[None]:
 @contextlib.contextmanager
 def with_bar() -> Iterator[Told]:
     """Show a bar with the time left on standard error; yields what is to be called with the progress."""
-    from rich import progress
-    from rich.console import Console
-
-    bar = progress.Progress(
-        progress.TextColumn("step {task.completed}/{task.total}"),
-        progress.BarColumn(),
-        progress.TextColumn("{task.description}"),
-        progress.TimeElapsedColumn(),
-        progress.TextColumn("left"),
-        progress.TimeRemainingColumn(),
-        console=Console(stderr=True),
-    )
+    bar = counting_bar("step {task.completed}/{task.total}")
     task: Any = None
     first = 0
 

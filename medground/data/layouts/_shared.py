@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from PIL import Image
 
@@ -50,6 +50,8 @@ OnBad = Callable[[MedgroundError], None] | None
 OnNote = Callable[[str], None] | None
 
 MAX_LINE = 1 << 26
+
+_Read = TypeVar("_Read")
 
 
 class Notes:
@@ -249,8 +251,8 @@ def json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def read_each(
-    path: Path, numbered: Iterable[tuple[Any, Any]], read: Callable[[Any, str], Row], on_bad: OnBad, unit: str = ""
-) -> Iterator[Row]:
+    path: Path, numbered: Iterable[tuple[Any, Any]], read: Callable[[Any, str], _Read], on_bad: OnBad, unit: str = ""
+) -> Iterator[_Read]:
     """Yield what `read` makes of each (number, value), given a name for it; hand over or raise what can't be read."""
     for number, value in numbered:
         try:

@@ -16,7 +16,7 @@ from medground._io import make_folder, write_bytes
 from medground.coords import space_named
 from medground.data.fields import FieldError
 from medground.data.layouts import gemex, thinkvg, vqa_own
-from medground.data.layouts._shared import Files, OnBad, json_lines, write_lines
+from medground.data.layouts._shared import Files, OnBad, json_lines, read_each, write_lines
 from medground.data.layouts._vqa import OWN, Defaults, checked, cleared
 from medground.data.schema import changing, parquet, split_of_name
 from medground.data.vqa_rows import VqaRow
@@ -78,19 +78,13 @@ def import_vqa_rows(
     path, (read, _, _) = Path(path), _known(layout)
     space_named(coordinates, 1000, 1000)
     defaults = {"split": split_of_name(path), "image_size": image_size, "coordinates": coordinates}
-    for number, record in _records(path):
-        try:
-            if not isinstance(record, dict):
-                raise FieldError("row", "isn't an object; mend or drop it")
-            row = read(cleared(record), {**defaults, "id": f"{path.stem}/{number}"})
-        except FieldError as error:
-            line = "" if path.suffix == ".jsonl" else " row "
-            bad = TruthError(f"{path}:{line}{number}: {error}")
-            if on_bad is None:
-                raise bad from error
-            on_bad(bad)
-        else:
-            yield row
+
+    def row_of(record: Any, name: str) -> VqaRow:
+        if not isinstance(record, dict):
+            raise FieldError("row", "isn't an object; mend or drop it")
+        return read(cleared(record), {**defaults, "id": name})
+
+    yield from read_each(path, _records(path), row_of, on_bad, unit="" if path.suffix == ".jsonl" else " row ")
 
 
 def _records(path: Path) -> Iterator[tuple[int, Any]]:
