@@ -16,24 +16,20 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from medground import RESEARCH_USE
 from medground.data.review.decisions import REASONS, Decision, DecisionLog
-from medground.data.review.guard import Guard
 from medground.data.review.records import Records
 from medground.errors import ConfigError, MedgroundError
+from medground.pages import page_files
 from medground.prompts import MAX_QUESTION, clean_question
 from medground.rewards import Facts
 from medground.rewards.evidence import claims, holds
 from medground.rewards.statements import MAX_READ
+from medground.web_guard import Guard
 
 __all__ = ["Check", "create_app"]
 
 Check = Callable[[Mapping[str, Any]], str | None]
 """Tells why a record can't be in the set, or None."""
 
-PAGE = {
-    "/": ("page.html", "text/html"),
-    "/page.css": ("page.css", "text/css"),
-    **{f"/{name}": (name, "text/javascript") for name in ("page.js", "picture.js", "requests.js", "text.js")},
-}
 SESSION = "/api/session"
 DECIDED = ("accept", "edit", "reject")
 _TOLD = (
@@ -101,11 +97,14 @@ def create_app(
         What the page calls its user at first.
     """
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    here = Path(__file__).parent
-    guard = Guard(app, names=hosts, token=token, public={*PAGE, SESSION})
+    files = page_files(Path(__file__).parent)
+    files[""] = files.pop("page.html")
+    guard = Guard(
+        app, names=hosts, tokens=() if token is None else (token,), public={SESSION, *(f"/{file}" for file in files)}
+    )
 
-    for path, (file, kind) in PAGE.items():
-        app.add_api_route(path, _page((here / file).read_bytes(), kind), methods=["GET"], response_model=None)
+    for file, (content, kind) in files.items():
+        app.add_api_route(f"/{file}", _page(content, kind), methods=["GET"], response_model=None)
 
     @app.exception_handler(RequestValidationError)
     def _bad_request(request: Request, error: RequestValidationError) -> JSONResponse:
@@ -120,7 +119,7 @@ def create_app(
     def session(said: Token, response: Response) -> dict[str, bool]:
         if not guard.knows(said.token):
             raise HTTPException(401, "that isn't the token that the server printed when it was started")
-        response.headers["set-cookie"] = guard.cookie()
+        response.headers["set-cookie"] = guard.cookie(said.token)
         return {"welcome": True}
 
     @app.get("/api/build")

@@ -1,8 +1,9 @@
 // Review of question records: one at a time, decided by a key.
 
+import { $, element } from "./dom.js";
 import { forget, isZoomed, layersOf, showPicture, toggle, zoom } from "./picture.js";
 import { get, Refused } from "./requests.js";
-import { $, element, listClaims, listFacts, marked } from "./text.js";
+import { listClaims, listFacts, marked } from "./text.js";
 
 const FILTERS = ["split", "modality", "category", "style", "absent"];
 const STATUS = {
@@ -29,7 +30,7 @@ const visit = []; // records decided about since the page was opened, the latest
 function alertOf(error) {
   if (!(error instanceof Refused)) throw error;
   if (error.status === 401) askForToken();
-  else complain(error.message);
+  else complain(error.status ? error.message : `${error.message} What you decided before is kept.`);
 }
 
 function complain(text) {

@@ -1,7 +1,8 @@
 // The picture of a record, and what is drawn over it.
 
+import { $, shape } from "./dom.js";
+import { drawMask } from "./mask.js";
 import { ask } from "./requests.js";
-import { $ } from "./text.js";
 
 const OVERLAYS = { mask: true, box: true, points: true };
 const MASK = "#00e5ff";
@@ -48,32 +49,15 @@ export async function showPicture(record, layers, current) {
   $("layers").classList.remove("loading");
 }
 
-// An outline shows where the mask ends without hiding what it covers; the fill is faint.
-function drawMask(factor) {
+function showMask(factor) {
   const { width, height } = shown;
   const canvas = $("mask");
   canvas.width = width;
   canvas.height = height;
   if (!mask) return;
-  const tinted = new OffscreenCanvas(width, height);
-  const tint = tinted.getContext("2d");
-  tint.drawImage(mask, 0, 0);
-  tint.globalCompositeOperation = "source-in";
-  tint.fillStyle = MASK;
-  tint.fillRect(0, 0, width, height);
-  const context = canvas.getContext("2d");
   const across = factor * Math.max($("layers").clientWidth, 1);
   const reach = Math.max(1, Math.round((1.5 * width) / across)); // pixels of the picture
-  for (let turn = 0; turn < 16; turn += 1) {
-    const angle = (turn * Math.PI) / 8;
-    context.drawImage(tinted, Math.round(reach * Math.cos(angle)), Math.round(reach * Math.sin(angle)));
-  }
-  context.globalCompositeOperation = "destination-out";
-  context.drawImage(mask, 0, 0);
-  context.globalCompositeOperation = "source-over";
-  context.globalAlpha = 0.18;
-  context.drawImage(tinted, 0, 0);
-  context.globalAlpha = 1;
+  drawMask(canvas.getContext("2d"), mask, [0, 0, width, height], { colour: MASK, reach, fill: 0.18 });
 }
 
 function drawShapes() {
@@ -81,12 +65,6 @@ function drawShapes() {
   const svg = $("shapes");
   svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
   svg.setAttribute("preserveAspectRatio", "none");
-  const shape = (name, className, attributes) => {
-    const made = document.createElementNS("http://www.w3.org/2000/svg", name);
-    made.setAttribute("class", className);
-    for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-    return made;
-  };
   const shapes = [];
   if (bbox) {
     const [x, y, right, bottom] = bbox;
@@ -130,5 +108,5 @@ export function zoom(on = zoomed) {
   const top = shift((((y1 + y2) / 2) * down) / height, down);
   layers.style.transform = `translate(${left}px, ${top}px) scale(${factor})`;
   layers.style.setProperty("--zoom", factor);
-  drawMask(factor);
+  showMask(factor);
 }

@@ -10,13 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from medground.data.review.decisions import DecisionLog
-from medground.data.review.guard import is_loopback
 from medground.data.review.records import Records
 from medground.errors import ConfigError, MissingExtraError
+from medground.web_guard import MIN_TOKEN, is_loopback
 
 __all__ = ["serve"]
-
-MIN_TOKEN = 16
 
 
 def serve(

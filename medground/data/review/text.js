@@ -1,13 +1,6 @@
 // What is said of a record. Texts of the data only ever become text nodes.
 
-export const $ = (id) => document.getElementById(id);
-
-export function element(name, text, className) {
-  const made = document.createElement(name);
-  if (text !== undefined) made.textContent = text;
-  if (className) made.className = className;
-  return made;
-}
+import { $, element } from "./dom.js";
 
 const verdict = (holds) => (holds === null ? "not known" : holds ? "true" : "false");
 const sign = (holds) => (holds === null ? "?" : holds ? "✓" : "✗");
