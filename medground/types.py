@@ -12,9 +12,10 @@ import numpy.typing as npt
 from medground.coords import Space, convert
 
 if TYPE_CHECKING:
+    from medground.answers import QuestionType
     from medground.images import Provenance
 
-__all__ = ["Box", "Grounding", "Mask", "Point", "Result", "Sample"]
+__all__ = ["Box", "Grounding", "LocatedRegion", "Mask", "Point", "Reply", "Result", "Sample"]
 
 Mask = npt.NDArray[np.bool_]
 """A boolean array of shape (height, width), True on the target."""
@@ -267,12 +268,8 @@ class Result:
 
     def __post_init__(self) -> None:
         space = self.grounding.space
-        if space != Space.pixels(space.width, space.height):
-            raise ValueError(f"a result is in source pixels, not in {space.name}")
-        if self.mask is not None and self.mask.dtype != np.bool_:
-            raise ValueError(f"a mask is boolean, not {self.mask.dtype}")
-        if self.mask is not None and self.mask.shape != (space.height, space.width):
-            raise ValueError(f"the mask's shape {self.mask.shape} isn't the image's {(space.height, space.width)}")
+        _check_pixels(space)
+        _check_mask(self.mask, space)
 
     @property
     def reasoning(self) -> str:
@@ -304,7 +301,7 @@ class Result:
 
         return {
             "reasoning": self.reasoning,
-            "bbox": None if self.box is None else [round(value, 2) for value in self.box.xyxy],
+            "bbox": None if self.box is None else _rounded(self.box),
             "points": [[round(point.x, 2), round(point.y, 2)] for point in self.points],
             "mask": None if self.mask is None else encode_rle(self.mask),
             "absent": self.grounding.absent,
@@ -317,6 +314,135 @@ class Result:
             "notes": list(self.notes),
             "source": {} if self.provenance is None else _known(self.provenance),
         }
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LocatedRegion:
+    """A region that a reply points to: its name, its place and its mask.
+
+    Parameters
+    ----------
+    ref : str
+        What the reasoner calls it; not empty.
+    box : Box
+        In source pixels.
+    mask : Mask or None
+        Boolean (height, width), or None when nothing was segmented.
+    """
+
+    ref: str
+    box: Box
+    mask: Mask | None = None
+
+    def __post_init__(self) -> None:
+        if not self.ref.strip():
+            raise ValueError("a region has a name")
+        _check_pixels(self.box.space)
+        _check_mask(self.mask, self.box.space)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reply:
+    """The answer to one visual question about one image, with the regions that it rests on, in source pixels.
+
+    Parameters
+    ----------
+    answer : str
+        As the reasoner worded it; the letter ("B"), or the letters ("A, C"), where choices could be read.
+    question_type : {"open", "closed", "single_choice", "multi_choice"}
+        As asked, or else as answered.
+    space : Space
+        The picture's pixels.
+    chosen : tuple of str
+        The texts of the choices that the answer names, in the order of their letters; empty for other questions.
+    reasoning : str
+        The text before the answer, the boxes in it in source pixels too; empty in direct mode.
+    mentions : tuple of (str, Box)
+        The regions that the reasoning names and boxes, in its order; boxes in source pixels.
+    regions : tuple of LocatedRegion
+        What the answer points to; none where it has no place in the picture.
+    reasoner, segmenter, notes, seconds, provenance
+        As `Result` has them.
+    """
+
+    answer: str
+    question_type: QuestionType
+    space: Space
+    chosen: tuple[str, ...] = ()
+    reasoning: str = ""
+    mentions: tuple[tuple[str, Box], ...] = ()
+    regions: tuple[LocatedRegion, ...] = ()
+    reasoner: str = ""
+    segmenter: str = "none"
+    notes: tuple[str, ...] = ()
+    seconds: dict[str, float] = field(default_factory=dict)
+    provenance: Provenance | None = None
+
+    def __post_init__(self) -> None:
+        _check_pixels(self.space)
+        if not self.answer.strip():
+            raise ValueError("a reply has an answer")
+        boxes = [box for _, box in self.mentions] + [region.box for region in self.regions]
+        if any(box.space != self.space for box in boxes):
+            raise ValueError("mentions and regions of a reply must be in its own space")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the machine-readable form that ``medground ask --json`` prints.
+
+        Returns
+        -------
+        dict
+            ``answer``, ``chosen`` (texts), ``question_type``, ``reasoning``, ``mentions`` (each ``ref`` and ``box``
+            [x1, y1, x2, y2]), ``regions`` (each ``ref``, ``box`` and ``mask``, a COCO RLE or None), and ``width``,
+            ``height``, ``reasoner``, ``segmenter``, ``coordinates``, ``notes`` and ``source`` as in `Result.to_dict`.
+
+        Examples
+        --------
+        >>> space = Space.pixels(64, 48)
+        >>> reply = Reply("Yes", "closed", space, regions=(LocatedRegion("heart", Box(10, 10, 30, 40, space)),))
+        >>> reply.to_dict()["regions"]
+        [{'ref': 'heart', 'box': [10, 10, 30, 40], 'mask': None}]
+        """
+        from medground.masks import encode_rle
+
+        return {
+            "answer": self.answer,
+            "chosen": list(self.chosen),
+            "question_type": self.question_type,
+            "reasoning": self.reasoning,
+            "mentions": [{"ref": ref, "box": _rounded(box)} for ref, box in self.mentions],
+            "regions": [
+                {
+                    "ref": region.ref,
+                    "box": _rounded(region.box),
+                    "mask": None if region.mask is None else encode_rle(region.mask),
+                }
+                for region in self.regions
+            ],
+            "width": int(self.space.width),
+            "height": int(self.space.height),
+            "reasoner": self.reasoner,
+            "segmenter": self.segmenter,
+            "coordinates": "source pixels",
+            "notes": list(self.notes),
+            "source": {} if self.provenance is None else _known(self.provenance),
+        }
+
+
+def _check_pixels(space: Space) -> None:
+    if space != Space.pixels(space.width, space.height):
+        raise ValueError(f"a result is in source pixels, not in {space.name}")
+
+
+def _check_mask(mask: Mask | None, space: Space) -> None:
+    if mask is not None and mask.dtype != np.bool_:
+        raise ValueError(f"a mask is boolean, not {mask.dtype}")
+    if mask is not None and mask.shape != (space.height, space.width):
+        raise ValueError(f"the mask's shape {mask.shape} isn't the image's {(space.height, space.width)}")
+
+
+def _rounded(box: Box) -> list[float]:
+    return [round(value, 2) for value in box.xyxy]
 
 
 def _known(provenance: Provenance) -> dict[str, Any]:

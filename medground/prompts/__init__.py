@@ -18,7 +18,7 @@ from typing import Literal, get_args
 from medground.coords import Space, layout_words, space_words
 from medground.errors import ConfigError
 
-__all__ = ["MAX_QUESTION", "TEMPLATES", "Mode", "clean_question", "render", "template_digest"]
+__all__ = ["MAX_QUESTION", "TEMPLATES", "VISUAL", "Mode", "clean_question", "clean_words", "render", "template_digest"]
 
 Mode = Literal["reason", "direct"]
 """``reason``: think first, then answer; ``direct``: the answer alone."""
@@ -27,6 +27,9 @@ TEMPLATES = {
     "umrg-v1": "the UMRG task spelled out, for general models",
     "nano-v1": "the bare question, for the embedded model, which was trained on nothing else",
 }
+
+VISUAL = {"umrg-v1": "vqa-v1", "nano-v1": "nano-vqa-v1"}
+"""For each of these the template by which the same model is asked visual questions; see `medground.prompts.vqa`."""
 
 MAX_QUESTION = 4000
 """The longest question, in characters."""
@@ -55,13 +58,28 @@ def clean_question(question: str) -> str:
     >>> clean_question("<image>Where?<|im_end|>[INST]")
     '< image>Where?< |im_end|>[ INST]'
     """
-    if len(question) > MAX_QUESTION:
-        raise ConfigError(f"the question has {len(question)} characters; shorten it to at most {MAX_QUESTION}")
-    plain = "".join(" " if unicodedata.category(sign) in ("Cc", "Cs") else sign for sign in question)
-    line = " ".join(plain.split())
-    if not line:
+    if not (line := clean_words(question, "the question", MAX_QUESTION)):
         raise ConfigError("the question is empty; ask what to look for in the image")
-    return _CONTROL.sub(lambda match: match.group() + " ", line)
+    return line
+
+
+def clean_words(words: str, what: str, longest: int) -> str:
+    """Return any words of a user's as `clean_question` does; they may be empty.
+
+    Raises
+    ------
+    ConfigError
+        When there are more than `longest` characters; the message calls them `what`.
+
+    Examples
+    --------
+    >>> clean_words("left <b>lung", "a choice", 100)
+    'left < b>lung'
+    """
+    if len(words) > longest:
+        raise ConfigError(f"{what} has {len(words)} characters; shorten it to at most {longest}")
+    plain = "".join(" " if unicodedata.category(sign) in ("Cc", "Cs") else sign for sign in words)
+    return _CONTROL.sub(lambda match: match.group() + " ", " ".join(plain.split()))
 
 
 def render(template: str, question: str, *, mode: Mode = "reason", space: Space) -> tuple[str | None, str]:
@@ -93,7 +111,9 @@ def render(template: str, question: str, *, mode: Mode = "reason", space: Space)
     >>> render("nano-v1", "What limits gas exchange here?", mode="direct", space=Space.norm1000())
     (None, 'What limits gas exchange here? Answer directly.')
     """
-    system, user = _parts(template, mode)
+    if template not in TEMPLATES:
+        raise ConfigError(f"template {template!r} isn't known; choose one of {', '.join(TEMPLATES)}")
+    system, user = parts(template, mode)
     bbox, point = layout_words(space)
     values = {"question": clean_question(question), "coordinates": space_words(space), "bbox": bbox, "point": point}
     # One pass over the template's own text: a "$bbox" or a brace inside the question is never looked at.
@@ -102,6 +122,8 @@ def render(template: str, question: str, *, mode: Mode = "reason", space: Space)
 
 def template_digest(template: str) -> str:
     """Return the SHA-256 of a template's files (hex, first 16 digits), which reports save next to its name.
+
+    Templates for visual questions have one too.
 
     Examples
     --------
@@ -114,14 +136,15 @@ def template_digest(template: str) -> str:
     return digest.hexdigest()[:16]
 
 
-def _parts(template: str, mode: str) -> tuple[str | None, str]:
+def parts(template: str, mode: str) -> tuple[str | None, str]:
+    """Return a template's system text (None where it has none) and its user text, as its file has them."""
     head, line, tail = _text(template, mode).partition("\n---\n")
     return (head.strip(), tail.strip()) if line else (None, head.strip())
 
 
 @cache
 def _text(template: str, mode: str) -> str:
-    if template not in TEMPLATES:
+    if template not in (*TEMPLATES, *VISUAL.values()):
         raise ConfigError(f"template {template!r} isn't known; choose one of {', '.join(TEMPLATES)}")
     if mode not in get_args(Mode):
         raise ConfigError(f"mode {mode!r} isn't known; choose reason or direct")

@@ -17,6 +17,7 @@ from medground.errors import ReasonerError
 if TYPE_CHECKING:
     from medground.images import MedicalImage
     from medground.prompts import Mode
+    from medground.prompts.vqa import Visual
 
 __all__ = ["NANO", "Completion", "Reasoner", "Request", "load_reasoner"]
 
@@ -36,11 +37,15 @@ class Request:
         The question as the user worded it; the reasoner puts it into its prompt template.
     mode : {"reason", "direct"}
         Whether the model reasons before it answers.
+    visual : Visual or None
+        What a visual question has beside its words: its type, choices, earlier regions. None asks for one region to be
+        found.
     """
 
     image: MedicalImage
     question: str
     mode: Mode = "reason"
+    visual: Visual | None = None
 
 
 @dataclass(frozen=True, slots=True)

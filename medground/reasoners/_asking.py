@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from medground.coords import Space, space_named
 from medground.errors import ConfigError, ReasonerError
-from medground.prompts import render
 from medground.reasoners import Request
-from medground.reasoners._request import fit, resized
+from medground.reasoners._request import fit, resized, worded
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -72,7 +71,7 @@ class Asker:
         """Return a request as the processor's chat template takes it."""
         size = self._shown_size(request.image)
         space = self._space(size)
-        system, user = render(self.template, request.question, mode=request.mode, space=space)
+        system, user = worded(request, self.template, space)
         picture = resized(request.image, size)
         content = [{"type": "image", "image": picture}, {"type": "text", "text": user}]
         messages: list[dict[str, Any]] = [{"role": "user", "content": content}]

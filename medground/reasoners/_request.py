@@ -1,4 +1,4 @@
-"""What every reasoner does with a request before a model sees it: sizes the image, checks how to sample."""
+"""What every reasoner does with a request before a model sees it: words it, sizes the image, checks how to sample."""
 
 from __future__ import annotations
 
@@ -6,13 +6,17 @@ import math
 from typing import TYPE_CHECKING
 
 from medground.errors import ConfigError
+from medground.prompts import VISUAL, render
+from medground.prompts.vqa import vqa_prompt
 
 if TYPE_CHECKING:
     from PIL import Image
 
+    from medground.coords import Space
     from medground.images import MedicalImage
+    from medground.reasoners import Request
 
-__all__ = ["MAX_NEW_TOKENS", "MAX_PIXELS", "check_positive", "check_sampling", "fit", "resized"]
+__all__ = ["MAX_NEW_TOKENS", "MAX_PIXELS", "check_positive", "check_sampling", "fit", "resized", "worded"]
 
 MAX_PIXELS = 1280 * 28 * 28
 """The default pixel budget: about one megapixel, 1280 image tokens of Qwen2.5-VL."""
@@ -38,6 +42,13 @@ def fit(width: int, height: int, max_pixels: int) -> tuple[int, int]:
     across = max(1, math.floor(width * shrink))
     down = max(1, min(math.floor(height * shrink), max_pixels // across))
     return min(across, max_pixels // down), down
+
+
+def worded(request: Request, template: str, space: Space) -> tuple[str | None, str]:
+    """Return the system text and the user text of a request; a visual question's are of the template's own twin."""
+    if request.visual is None:
+        return render(template, request.question, mode=request.mode, space=space)
+    return vqa_prompt(VISUAL[template], request.question, request.visual, mode=request.mode, space=space)
 
 
 def resized(image: MedicalImage, size: tuple[int, int]) -> Image.Image:

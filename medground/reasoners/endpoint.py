@@ -11,12 +11,21 @@ from typing import TYPE_CHECKING, Any
 from medground.coords import Space, family_for, smart_resize, space_named
 from medground.endpoint_client import EndpointClient, data_url
 from medground.errors import MedgroundError, ReasonerError
-from medground.prompts import render, template_digest
+from medground.prompts import template_digest
 from medground.reasoners import Completion, Request
-from medground.reasoners._request import MAX_NEW_TOKENS, MAX_PIXELS, check_positive, check_sampling, fit, resized
+from medground.reasoners._request import (
+    MAX_NEW_TOKENS,
+    MAX_PIXELS,
+    check_positive,
+    check_sampling,
+    fit,
+    resized,
+    worded,
+)
 
 if TYPE_CHECKING:
     from medground.images import MedicalImage
+    from medground.prompts.vqa import Visual
 
 __all__ = ["EndpointReasoner", "text_of"]
 
@@ -149,10 +158,10 @@ class EndpointReasoner:
 
         if not requests:
             return []
-        seen: Counter[tuple[int, str, str]] = Counter()
+        seen: Counter[tuple[int, str, str, Visual | None]] = Counter()
         repeats = []
         for request in requests:
-            same = (id(request.image), request.question, request.mode)
+            same = (id(request.image), request.question, request.mode, request.visual)
             repeats.append(seen[same])
             seen[same] += 1
         pool = ThreadPoolExecutor(min(self.max_concurrency, len(requests)), thread_name_prefix="medground-endpoint")
@@ -191,7 +200,7 @@ class EndpointReasoner:
     def _asked(
         self, request: Request, space: Space, temperature: float, max_new_tokens: int | None, seed: int | None
     ) -> dict[str, Any]:
-        system, user = render(self.template, request.question, mode=request.mode, space=space)
+        system, user = worded(request, self.template, space)
         url = data_url(resized(request.image, self.sent_size(request.image)))
         content = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": user}]
         messages: list[dict[str, Any]] = [{"role": "user", "content": content}]
