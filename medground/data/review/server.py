@@ -13,6 +13,7 @@ from medground.data.review.decisions import DecisionLog
 from medground.data.review.records import Records
 from medground.errors import ConfigError, MissingExtraError
 from medground.web_guard import MIN_TOKEN, is_loopback
+from medground.web_listen import address, listen
 
 __all__ = ["serve"]
 
@@ -72,7 +73,7 @@ def serve(
     if check is None:
         from medground.data.gates import refuse as check
     records = Records(out)
-    with DecisionLog(Path(out) / "review.jsonl") as log, _listen(host, port) as listener:
+    with DecisionLog(Path(out) / "review.jsonl") as log, listen(host, port) as listener:
         app = create_app(
             records,
             log,
@@ -94,33 +95,6 @@ def serve(
             timeout_graceful_shutdown=3,
         )
         if ready is not None:
-            ready(_address(host, listener.getsockname()[1], token))
+            ready(address(host, listener.getsockname()[1], token))
         with contextlib.suppress(KeyboardInterrupt):  # the way to stop it
             uvicorn.Server(config).run(sockets=[listener])
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    if not 0 <= port <= 65535:
-        raise ConfigError(f"--port: {port} is no port; give 1 to 65535, or 0 for a free one")
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind, protocol)
-    except OSError as error:
-        raise ConfigError(f"--host: can't listen on {host}: {error.strerror or error}; give an address") from error
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(64)
-    except OSError as error:
-        listener.close()
-        raise ConfigError(
-            f"can't listen on {host}, port {port}: {error.strerror or error}; give another --port"
-        ) from error
-    return listener
-
-
-def _address(host: str, port: int, token: str | None) -> str:
-    if host in ("0.0.0.0", "::"):  # noqa: S104  only named here, to say how to reach it
-        host = socket.gethostname()
-    name = f"[{host}]" if ":" in host else host
-    return f"http://{name}:{port}/" + (f"#token={token}" if token else "")
