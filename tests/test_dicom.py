@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,9 @@ from pydicom.uid import (
 )
 from test_volumes import job, slices_of
 
-from medground import RESEARCH_USE, MedGround, load_image
+from medground import RESEARCH_USE, MedGround, image_files, load_image
 from medground.coords import Space
-from medground.dicom import coded, make_dicom, save_dicom
+from medground.dicom import coded, make_dicom, named_target, save_dicom
 from medground.dicom.codes import _known
 from medground.errors import ConfigError, ImageError, MedgroundError, MissingExtraError
 from medground.taxonomy import load_targets
@@ -397,3 +398,46 @@ def test_every_code_is_in_the_dictionary() -> None:
 def test_other_words_become_a_label(target: str | None, label: str) -> None:
     found = coded(target)
     assert (found.label, found.type, found.site, found.side) == (label, codes.SCT.Tissue, None, None)
+
+
+@pytest.mark.parametrize(
+    ("reasoning", "target"),
+    [
+        ("The spleen filters blood below the diaphragm, beside the stomach.", "spleen"),
+        ("A glioma grows from supporting cells within the brain.", "glioma"),
+        ("Left kidney: bean-shaped.", "kidney left"),
+        ("Bile is made by what lies under the diaphragm, so this is the liver.", "liver"),
+        ("Either the liver or the spleen.", None),
+        ("It is bright, and low.", None),
+        ("", None),
+    ],
+)
+def test_what_a_reasoning_is_about(reasoning: str, target: str | None) -> None:
+    assert named_target(reasoning) == target
+
+
+def test_the_reasoning_names_what_nobody_else_does() -> None:
+    result = answer(CT)
+    spoken = replace(result, grounding=replace(result.grounding, reasoning="The spleen filters blood."))
+    for target, meaning in ((None, "Spleen"), ("liver", "Liver")):
+        seg, _ = make_dicom(spoken, CT, target=target)
+        assert seg is not None
+        assert seg.SegmentSequence[0].SegmentedPropertyTypeCodeSequence[0].CodeMeaning == meaning
+
+
+def test_every_logger_that_may_quote_a_patient_is_kept_quiet() -> None:
+    loggers = set()
+    for name in ("highdicom", "pydicom", "dicomweb_client"):
+        package = Path(pytest.importorskip(name).__file__ or "").parent
+        for file in package.rglob("*.py"):
+            if "getLogger(__name__)" in file.read_text(encoding="utf-8"):
+                loggers.add(".".join((name, *file.relative_to(package).with_suffix("").parts)))
+    unheard = {"dicomweb_client.cli", "dicomweb_client.file"}  # of its own command line, and of files on a disk
+    assert loggers - unheard <= set(image_files._LOUD)
+    assert len(loggers) > 15
+
+
+def test_a_highdicom_without_its_table_of_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = answer(CT)
+    monkeypatch.setitem(__import__("sys").modules, "highdicom._standard_utils", None)
+    assert "highdicom==0.28" in refused(ConfigError, result, CT, tmp_path)

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medground._io import make_folder, write_bytes
-from medground.dicom.codes import CodedTarget, coded
+from medground.dicom.codes import CodedTarget, coded, named_target
 from medground.dicom.seg import segmentation
-from medground.dicom.source import Source, read_source, silent
+from medground.dicom.source import Source, read_source
 from medground.dicom.sr import report
 from medground.drawing import _stem
+from medground.image_files import quiet
 from medground.types import Result
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ __all__ = [
     "Source",
     "coded",
     "make_dicom",
+    "named_target",
     "read_source",
     "report",
     "save_dicom",
@@ -63,7 +65,8 @@ def make_dicom(result: Result, source: str | Path, *, target: str | None = None)
         The DICOM file that was grounded.
     target : str or None
         What was asked for, as `coded` takes it: a category or entity of the taxonomy is written in coded terms, other
-        words as a label. The question itself is never written.
+        words as a label; by default what the reasoning plainly names (`named_target`). The question itself is never
+        written.
 
     Returns
     -------
@@ -79,8 +82,9 @@ def make_dicom(result: Result, source: str | Path, *, target: str | None = None)
     MissingExtraError
         highdicom isn't installed.
     """
-    origin, what = read_source(source, result), coded(target)
-    with silent():
+    origin = read_source(source, result)
+    what = coded(named_target(result.reasoning) if target is None else target)
+    with quiet():
         import highdicom as hd
 
         tracked = hd.UID()
@@ -132,6 +136,6 @@ def save_dicom(
 
 def _bytes(dataset: Dataset) -> bytes:
     stream = BytesIO()
-    with silent():
+    with quiet():
         dataset.save_as(stream, enforce_file_format=True)
     return stream.getvalue()

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import functools
+import re
 import tomllib
 from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING, Literal
 
 from medground.taxonomy import load_targets, side_of, target_of
+from medground.taxonomy.wording import first_term
 
 if TYPE_CHECKING:
     from pydicom.sr.coding import Code
 
-__all__ = ["CodedTarget", "coded"]
+__all__ = ["CodedTarget", "coded", "named_target"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,48 @@ def coded(target: str | None) -> CodedTarget:
     fallback = category if entity.healthy else codes.SCT.Lesion
     kind, site = (getattr(codes.SCT, known[field]) if field in known else None for field in ("type", "site"))
     return CodedTarget(label[:64], category, kind or fallback, site, side)
+
+
+def named_target(reasoning: str) -> str | None:
+    """Return the entity or category of the taxonomy that a reasoning is about, or None where it doesn't say plainly.
+
+    That is what it opens with ("The spleen filters blood below the diaphragm, beside the stomach."), and otherwise the
+    only one that it names.
+
+    Examples
+    --------
+    >>> named_target("The spleen filters blood below the diaphragm, beside the stomach.")
+    'spleen'
+    >>> named_target("Urine is made here, so it is the left kidney."), named_target("The mass is bright.")
+    ('kidney left', None)
+    >>> named_target("It may be the liver or the spleen.") is None
+    True
+    """
+    spans = []
+    for target in load_targets().values():
+        if found := first_term(reasoning, (target.name, *target.synonyms)):
+            start = reasoning.index(found)
+            spans.append((start, start + len(found), target))
+    # "lung" inside of "lung nodule" names no lung.
+    whole = [one for one in spans if not any(_inside(one[:2], other[:2]) for other in spans)]
+    opening = _OPENING.match(reasoning)
+    first = [one for one in whole if opening is not None and one[0] == opening.end()]
+    if len(chosen := first or whole) != 1:
+        return None
+    [(start, _, target)] = chosen
+    said = _SIDE.search(reasoning, 0, start)
+    if said is not None:
+        wanted = said[1].lower()
+        return next((name for name in target.categories if side_of(name) == wanted), target.name)
+    return target.name
+
+
+_OPENING = re.compile(r"\s*(?:the|an?)?\s*(?:(?:left|right)\s+)?", re.IGNORECASE)
+_SIDE = re.compile(r"\b(left|right)\s+$", re.IGNORECASE)
+
+
+def _inside(inner: tuple[int, int], outer: tuple[int, int]) -> bool:
+    return inner != outer and outer[0] <= inner[0] and inner[1] <= outer[1]
 
 
 @functools.cache

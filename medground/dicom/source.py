@@ -5,10 +5,7 @@ As in `medground.dicom_reader`, no message quotes what the file or pydicom said,
 
 from __future__ import annotations
 
-import logging
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +18,7 @@ from medground.types import Result
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-__all__ = ["Source", "read_source", "silent"]
+__all__ = ["Source", "read_source"]
 
 # PS3.3: type 2 of the modules Patient (C.7.1.1) and General Study (C.7.2.1), which every object of a study repeats.
 _REQUIRED = (
@@ -50,19 +47,6 @@ _CONDITIONAL = (
 _UIDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 _PLACE_MACROS = ("PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence")
 _WHOLE_SLIDE = "1.2.840.10008.5.1.4.1.1.77.1.6"
-
-
-@contextmanager
-def silent() -> Iterator[None]:
-    """Keep what pydicom and highdicom warn of and log from everybody while the block runs: it may quote a patient."""
-    logger = logging.getLogger("highdicom")
-    with quiet():
-        level = logger.level
-        logger.setLevel(logging.CRITICAL + 1)
-        try:
-            yield
-        finally:
-            logger.setLevel(level)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -114,7 +98,7 @@ def read_source(path: str | Path, result: Result) -> Source:
     except ImportError:
         raise MissingExtraError("highdicom", extra="dicom", purpose="writing DICOM objects") from None
     options = ReadOptions(Path(path), None, None, None, None, MAX_PIXELS, MAX_BYTES)
-    with silent():
+    with quiet():
         kind = kind_of(options)
         if kind != "dicom":
             raise options.error(f"is a {kind.upper()}; a DICOM object can only be made for a DICOM image, so give that")
@@ -129,8 +113,7 @@ def read_source(path: str | Path, result: Result) -> Source:
 
 def _checked(options: ReadOptions, dataset: Dataset, result: Result) -> Source:
     """Return the source, if the result was made from it and its class can be referred to."""
-    from highdicom._standard_utils import get_module_usage, is_multiframe_image
-
+    get_module_usage, is_multiframe_image = _tables_of_classes()
     provenance = result.provenance
     if provenance is None or provenance.sop_uid != _uid(dataset, "SOPInstanceUID"):
         raise ConfigError(
@@ -163,6 +146,22 @@ def _checked(options: ReadOptions, dataset: Dataset, result: Result) -> Source:
     with _guarded(options):
         header, spacing = _header(dataset, index, (rows, columns), many)
     return Source(header, index + 1 if many else None, spacing)
+
+
+def _tables_of_classes() -> tuple[Any, Any]:
+    """Return what tells of a class whether it demands a frame of reference, and whether it holds many frames.
+
+    highdicom decides by these two how it refers to a source, and shows them nowhere else; any other table of classes
+    could be at odds with what it then writes.
+    """
+    try:
+        from highdicom._standard_utils import get_module_usage, is_multiframe_image
+    except ImportError:
+        raise ConfigError(
+            "this version of highdicom keeps its table of DICOM classes elsewhere (highdicom._standard_utils), "
+            "so it isn't known how to refer to an image; pip install 'highdicom==0.28.2'"
+        ) from None
+    return get_module_usage, is_multiframe_image
 
 
 def _header(
