@@ -1,0 +1,191 @@
+// One answer: what is said of it beside the picture.
+
+import { $, element } from "./dom.js";
+import { COLOURS, point } from "./stage.js";
+
+const REGION = /^\s*\(region \[[^\]]*\]\)/; // how reasoning writes where what it has just named lies
+const STATES = {
+  asking: "thinking",
+  found: "found",
+  absent: "not in this picture",
+  nowhere: "no place given",
+  answered: "answered",
+  failed: "failed",
+  stopped: "stopped",
+};
+const CLASSES = { asking: "working", found: "accept", answered: "accept", failed: "reject" };
+
+export const inBox = (box) => box.map((value) => Math.round(value)).join(", ");
+export const active = (entry) => entry?.regions[entry.chosenRegion];
+
+// Point at a box in the picture while a part of the text is under the mouse or has the focus.
+function pointing(part, box) {
+  for (const [event, at] of [["mouseenter", box], ["focus", box], ["mouseleave", null], ["blur", null]]) {
+    part.addEventListener(event, () => point(at));
+  }
+}
+
+// The reasoning, in which what has a place can be pointed at.
+function reasoned({ reasoning, mentions }) {
+  const parts = [];
+  let rest = reasoning;
+  for (const { ref, box } of mentions) {
+    const at = rest.toLowerCase().indexOf(ref.toLowerCase());
+    if (at < 0) continue;
+    const mention = element("button", rest.slice(at, at + ref.length), "mention");
+    mention.type = "button";
+    mention.title = `at ${inBox(box)}`;
+    pointing(mention, box);
+    parts.push(document.createTextNode(rest.slice(0, at)), mention);
+    rest = rest.slice(at + ref.length).replace(REGION, "");
+  }
+  return [...parts, document.createTextNode(rest)];
+}
+
+function facts(entry) {
+  const rows = [];
+  const add = (name, text) => text && rows.push(element("dt", name), element("dd", text));
+  const region = active(entry);
+  const { width, height } = entry.size;
+  const spacing = entry.spacing; // mm between rows, between columns
+  if (region) {
+    const [x1, y1, x2, y2] = region.box;
+    const [across, down] = [x2 - x1, y2 - y1];
+    const mm = spacing ? ` · ${(across * spacing[1]).toFixed(1)} × ${(down * spacing[0]).toFixed(1)} mm` : "";
+    add("Box", inBox(region.box));
+    add("Size", `${Math.round(across)} × ${Math.round(down)} px${mm}`);
+    if (region.mask) {
+      const share = (100 * region.area) / (width * height);
+      const square = spacing ? ` · ${((region.area * spacing[0] * spacing[1]) / 100).toFixed(2)} cm²` : "";
+      add("Mask", `${region.area.toLocaleString("en")} px · ${share < 0.01 ? "under 0.01" : share.toFixed(2)} %${square}`);
+    }
+  }
+  add("Shown", entry.where);
+  if (entry.reasoner) add("By", [entry.reasoner, entry.segmenter].filter((name) => name && name !== "none").join(", "));
+  return rows;
+}
+
+function choices(entry) {
+  return entry.choices.map((choice, number) => {
+    const item = element("li", choice, entry.chosen.includes(choice) ? "chosen" : undefined);
+    item.prepend(element("span", String.fromCharCode(65 + number), "letter"));
+    if (entry.chosen.includes(choice)) item.append(element("span", " (chosen)", "unseen"));
+    return item;
+  });
+}
+
+function regions(entry, choose) {
+  return entry.regions.map(({ ref, box }, number) => {
+    const button = element("button", ref || "target", "region");
+    button.type = "button";
+    button.setAttribute("aria-pressed", number === entry.chosenRegion);
+    const swatch = element("span", undefined, "swatch");
+    swatch.style.background = COLOURS[number % COLOURS.length];
+    button.prepend(swatch);
+    button.append(element("span", inBox(box), "soft"));
+    button.addEventListener("click", () => choose(number));
+    pointing(button, box);
+    const item = element("li");
+    item.append(button);
+    return item;
+  });
+}
+
+export const stateWords = (entry) => entry.waiting || STATES[entry.state];
+
+// The reasoning as it is written: only what is new is added.
+export function more(entry) {
+  const shown = $("reasoning").textContent;
+  if (entry.reasoning.startsWith(shown)) $("reasoning").append(entry.reasoning.slice(shown.length));
+  else $("reasoning").textContent = entry.reasoning;
+  $("reasoning-part").hidden = !entry.reasoning;
+}
+
+export function status(entry) {
+  $("verdict").textContent = stateWords(entry);
+  $("verdict").className = `badge ${CLASSES[entry.state] ?? "absent"}`;
+  $("changed").hidden = !entry.regions.some(({ corrected }) => corrected);
+  $("accepted").hidden = !entry.accepted;
+}
+
+export function showAnswer(entry, choose) {
+  $("answer").hidden = !entry;
+  if (!entry) return;
+  status(entry);
+  $("answer").setAttribute("aria-busy", entry.state === "asking");
+  $("asked").textContent = entry.question;
+  $("said-answer").textContent = entry.answer;
+  $("said-answer").hidden = !entry.answer || entry.choices.length > 0;
+  $("chosen").replaceChildren(...choices(entry));
+  $("chosen").hidden = !entry.choices.length;
+  $("reasoning").replaceChildren(...(entry.state === "asking" ? [entry.reasoning] : reasoned(entry)));
+  $("reasoning-part").hidden = !entry.reasoning;
+  $("regions").replaceChildren(...regions(entry, choose));
+  $("regions-part").hidden = entry.kind !== "ask" || !entry.regions.length;
+  $("notes").replaceChildren(...entry.notes.map((note) => element("li", note)));
+  $("notes").hidden = !entry.notes.length;
+  $("facts").replaceChildren(...facts(entry));
+  const done = !["asking", "failed", "stopped"].includes(entry.state);
+  const place = active(entry);
+  $("correct-button").hidden = !place;
+  $("revert").hidden = !entry.regions.some(({ corrected }) => corrected);
+  $("decide").hidden = !done;
+  $("accept").hidden = entry.accepted;
+  $("accept-hint").hidden = entry.accepted || !done || !place;
+  $("save").hidden = !entry.accepted;
+  if (entry.accepted && document.activeElement !== $("label")) $("label").value = entry.label;
+}
+
+// One sentence for a screen reader.
+export function summary(entry) {
+  const place = active(entry);
+  if (entry.state === "found") return `Found: box ${inBox(place.box)}${place.mask ? ", with a mask" : ", without a mask"}.`;
+  if (entry.state === "answered") {
+    const many = entry.regions.length === 1 ? "1 region" : `${entry.regions.length} regions`;
+    return `Answer: ${entry.chosen.length ? entry.chosen.join(", ") : entry.answer}. ${many}.`;
+  }
+  return `${STATES[entry.state]}.`;
+}
+
+// ------------------------------------------------------------------ history
+
+// A small picture of the stage's picture with what was found.
+export function thumbnail(entry) {
+  const canvas = element("canvas");
+  const side = 96;
+  [canvas.width, canvas.height] = [side, side];
+  const { width, height } = entry.size;
+  const scale = Math.max(side / width, side / height);
+  const [x, y] = [(side - width * scale) / 2, (side - height * scale) / 2];
+  const context = canvas.getContext("2d");
+  context.drawImage($("image"), x, y, width * scale, height * scale);
+  entry.regions.forEach(({ box }, number) => {
+    const [x1, y1, x2, y2] = box;
+    context.lineWidth = 3;
+    context.strokeStyle = COLOURS[entry.kind === "ask" ? number % COLOURS.length : 1];
+    context.strokeRect(x + x1 * scale, y + y1 * scale, (x2 - x1) * scale, (y2 - y1) * scale);
+  });
+  return canvas;
+}
+
+export function showHistory(entries, current, choose) {
+  $("history-part").hidden = entries.length < 2;
+  const items = entries.map((entry) => {
+    const button = element("button", undefined, "past");
+    button.type = "button";
+    if (entry === current) button.setAttribute("aria-current", "true");
+    const canvas = entry.thumbnail ?? element("canvas");
+    canvas.setAttribute("aria-hidden", "true");
+    const text = element("span", undefined, "past-text");
+    const state = [entry.name, stateWords(entry), entry.accepted && "accepted"].filter(Boolean).join(" · ");
+    text.append(element("span", entry.question, "past-question"), element("span", state, "soft"));
+    button.append(canvas, text);
+    button.addEventListener("click", () => choose(entry));
+    const item = element("li");
+    item.append(button);
+    return item;
+  });
+  const focused = [...$("history").querySelectorAll("button")].indexOf(document.activeElement);
+  $("history").replaceChildren(...items.reverse());
+  if (focused >= 0) $("history").querySelectorAll("button")[focused]?.focus({ preventScroll: true });
+}

@@ -1,0 +1,92 @@
+// What was asked in this session, as the page keeps it: each answer with its regions, and their corrections.
+
+import { readMask } from "./rle.js";
+
+const inside = ([x, y], [x1, y1, x2, y2]) => x >= x1 && x <= x2 && y >= y1 && y <= y2;
+
+export function newEntry({ kind, question, choices, source, view, where, size }) {
+  return {
+    kind, question, choices, source, view, where, size,
+    name: source.name,
+    state: "asking",
+    waiting: "",
+    reasoning: "",
+    answer: "",
+    chosen: [],
+    mentions: [],
+    regions: [],
+    chosenRegion: 0,
+    notes: [],
+    spacing: null,
+    accepted: false,
+    label: "",
+    thumbnail: null,
+  };
+}
+
+export function region(ref, box, points = []) {
+  return { ref, box, points, rle: null, mask: null, area: 0, corrected: false, drawn: false, original: null };
+}
+
+export function setMask(of, rle) {
+  const { canvas, area } = rle ? readMask(rle) : { canvas: null, area: 0 };
+  Object.assign(of, { rle, mask: canvas, area });
+}
+
+// What is known of a location before the whole answer is there.
+export function located(entry, { bbox, points }) {
+  entry.regions = bbox ? [region("", bbox, points ?? [])] : [];
+}
+
+export function finished(entry, result) {
+  entry.reasoning = result.reasoning || entry.reasoning;
+  entry.notes = result.notes ?? [];
+  entry.reasoner = result.reasoner;
+  entry.segmenter = result.segmenter;
+  entry.spacing = result.source?.spacing_mm ?? null;
+  if (entry.kind === "ground") {
+    located(entry, result);
+    if (entry.regions.length) setMask(entry.regions[0], result.mask);
+    entry.answer = result.answer ?? "";
+    entry.state = result.absent ? "absent" : entry.regions.length ? "found" : "nowhere";
+    return;
+  }
+  entry.answer = result.answer;
+  entry.chosen = result.chosen ?? [];
+  entry.mentions = result.mentions ?? [];
+  entry.regions = (result.regions ?? []).map(({ ref, box, mask }) => {
+    const one = region(ref, box);
+    setMask(one, mask);
+    return one;
+  });
+  entry.state = "answered";
+}
+
+// The region's box is another one now; its mask follows when the server has answered.
+export function correct(entry, of, box) {
+  of.original ??= { box: of.box, points: of.points, rle: of.rle, mask: of.mask, area: of.area };
+  of.box = box;
+  of.points = of.original.points.filter((place) => inside(place, box));
+  of.corrected = true;
+  entry.accepted = false;
+}
+
+export function revert(entry) {
+  entry.regions = entry.regions.filter((one) => !one.drawn);
+  for (const of of entry.regions) if (of.original) Object.assign(of, of.original, { original: null, corrected: false });
+  entry.chosenRegion = 0;
+  entry.accepted = false;
+}
+
+// A box that a person drew: in the place of the one that was found, or beside those of an answer in words.
+export function drawn(entry, box) {
+  if (entry.kind === "ground" && entry.regions.length) {
+    correct(entry, entry.regions[0], box);
+    return entry.regions[0];
+  }
+  const made = { ...region(entry.kind === "ask" ? "drawn" : "", box), corrected: true, drawn: true };
+  entry.regions.push(made);
+  entry.chosenRegion = entry.regions.length - 1;
+  entry.accepted = false;
+  return made;
+}

@@ -1,0 +1,416 @@
+// medground's page: an image, a question, an answer that can be corrected, accepted and saved.
+
+import { active, inBox, more, showAnswer, showHistory, status, summary, thumbnail } from "./answer.js";
+import { $ } from "./dom.js";
+import { correct, drawn, finished, located, newEntry, revert, setMask } from "./entries.js";
+import { patiently, question } from "./events.js";
+import { dragging, dragTo, listen as listenToGestures } from "./gestures.js";
+import { focusHandle, listen as listenToHandles, showHandles } from "./handles.js";
+import { listen as listenToKeys } from "./keys.js";
+import { listen as listenToFiles, send, showExamples } from "./open.js";
+import { get, Refused, useToken } from "./requests.js";
+import { download, showFormats } from "./save.js";
+import * as series from "./series.js";
+import * as stage from "./stage.js";
+
+let models = {};
+let source = null; // { file or example, name, found: what the server said of it }
+let entry = null; // the answer that is shown
+let asking = null; // stops the question that is under way
+const entries = [];
+
+function say(text) {
+  $("said").textContent = text;
+}
+
+function complain(text, again) {
+  $("alert-text").textContent = text;
+  $("alert").hidden = !text;
+  $("alert-again").hidden = !again;
+  $("alert-again").onclick = again ? () => {
+    complain("");
+    again();
+  } : null;
+}
+
+// Say what went wrong; what isn't the server's word is a fault of this page and goes to the console.
+function alertOf(error, again) {
+  if (error.name === "AbortError") return;
+  if (!(error instanceof Refused)) throw error;
+  if (error.status === 401) askForToken();
+  else if (error.status === 429) complain("The server is busy with other questions.", again);
+  else complain(error.message, [0, 404, 500, 503].includes(error.status) ? again : undefined);
+}
+
+// ------------------------------------------------------------------ the image
+
+let opening = 0;
+
+async function open(next, at) {
+  const number = ++opening;
+  stop();
+  complain("");
+  $("loading-text").textContent = "Reading the image";
+  $("loading").hidden = false;
+  try {
+    const waiting = (left) => ($("loading-text").textContent = `The server is busy; next try in ${left} s`);
+    if (!next.found) next.found = await patiently(() => send(next), { waiting });
+    if (number !== opening) return false;
+    source = next;
+    entry = null;
+    describe();
+    $("welcome").hidden = true;
+    $("tools").hidden = false;
+    document.body.classList.add("working");
+    await series.showFile(source.found, at);
+  } catch (error) {
+    if (number === opening) alertOf(error, () => open(next, at));
+    return false;
+  } finally {
+    if (number === opening) $("loading").hidden = true;
+  }
+  if (number !== opening) return false;
+  showFormats(source.found.kind, save);
+  if (source.question && !$("question").value.trim()) $("question").value = source.question;
+  show();
+  say(`${$("source").textContent} is open.`);
+  return true;
+}
+
+function describe() {
+  const { kind, width, height, modality, frames, axes } = source.found;
+  const many = axes ? "" : frames > 1 ? `${frames} frames` : "";
+  const parts = [source.name, modality, kind.toUpperCase(), many, `${width} × ${height}`].filter(Boolean);
+  $("source").textContent = parts.join(" · ");
+  $("source").hidden = false;
+  $("question").placeholder = "Where is …? What would …?";
+}
+
+// The server forgets images after a while: it is given this one again.
+let renewing = null;
+function renew() {
+  const of = source;
+  renewing ??= send(of).then((found) => {
+    of.found = { ...of.found, image: found.image };
+    if (of === source) series.renamed(found);
+  }).finally(() => {
+    renewing = null;
+  });
+  return renewing;
+}
+
+async function held(act) {
+  try {
+    return await act();
+  } catch (error) {
+    if (!(error instanceof Refused) || error.status !== 404) throw error;
+    await renew();
+    return act();
+  }
+}
+
+const here = () => entry !== null && entry.source === source && series.sameView(entry.view, series.viewNow());
+const finishedOne = () => entry !== null && !["asking", "failed", "stopped"].includes(entry.state);
+
+// ------------------------------------------------------------------ showing
+
+function show() {
+  showAnswer(entry, choose);
+  drawEntry();
+  showHistory(entries, entry, goBack);
+  const place = here() && active(entry);
+  $("region-part").hidden = !place;
+  if (!place) $("region").checked = false;
+  $("near").setAttribute("aria-disabled", !place);
+  $("go").setAttribute("aria-disabled", !source || asking !== null);
+  $("stop").hidden = asking === null;
+}
+
+function drawEntry() {
+  const on = here();
+  stage.showRegions(!on ? [] : entry.regions.map((one, number) => ({ ...one, active: number === entry.chosenRegion })));
+  showHandles(on && finishedOne() ? active(entry)?.box ?? null : null);
+  const away = entry !== null && entry.source === source && !on;
+  $("elsewhere").hidden = !away;
+  if (away) $("elsewhere").firstElementChild.textContent = `The answer is on ${entry.where}.`;
+}
+
+function choose(number) {
+  entry.chosenRegion = number;
+  show();
+  say(`${active(entry).ref} is chosen.`);
+}
+
+async function goBack(to) {
+  if (to !== entry) {
+    if (to.source !== source && !await open(to.source, to.view)) return;
+    entry = to;
+  }
+  if (!here()) series.goTo(entry.view);
+  show();
+  say(`${entry.question} ${summary(entry)}`);
+}
+
+// ------------------------------------------------------------------ asking
+
+function stop() {
+  asking?.abort();
+}
+
+async function ask() {
+  const text = $("question").value.trim();
+  if (!source) return complain("Open an image first.");
+  if (!text) {
+    say("Type a question first.");
+    return $("question").focus();
+  }
+  stop();
+  complain("");
+  dragTo("pan");
+  const kind = $("ask").elements.kind.value;
+  const choices = kind === "ask" ? $("choices").value.split("\n").map((line) => line.trim()).filter(Boolean) : [];
+  const view = series.viewNow();
+  const body = { question: text, ...view, mode: $("reason").checked ? "reason" : "direct" };
+  if (kind === "ask") body.choices = choices;
+  if ($("region").checked && here() && active(entry)) {
+    const earlier = entry.regions.map(({ ref, box }) => ({ ref: ref || "target", box }));
+    if (kind === "ask") body.earlier = earlier;
+    else body.region = active(entry).box;
+  }
+  const mine = newEntry({ kind, question: text, choices, source, view, where: series.inWords(view), size: stage.size() });
+  const control = new AbortController();
+  entries.push(mine);
+  entry = mine;
+  asking = control;
+  show();
+  say("Asked.");
+  try {
+    const result = await held(() => question(`v1/${kind}`, { image: source.found.image, ...body }, {
+      signal: control.signal,
+      waiting: (left) => {
+        mine.waiting = `the server is busy; next try in ${left} s`;
+        if (entry === mine) status(mine);
+      },
+      on: {
+        reasoning: (piece) => {
+          mine.waiting = "";
+          mine.reasoning += piece.text;
+          if (entry !== mine) return;
+          status(mine);
+          more(mine);
+        },
+        location: (place) => {
+          if (kind === "ground") located(mine, place);
+          if (entry === mine) drawEntry();
+        },
+        mask: ({ rle }) => {
+          if (mine.regions.length && rle) setMask(mine.regions[0], rle);
+          if (entry === mine) drawEntry();
+        },
+      },
+    }));
+    mine.waiting = "";
+    finished(mine, result);
+    if (here() && entry === mine) mine.thumbnail = thumbnail(mine);
+  } catch (error) {
+    mine.waiting = "";
+    mine.state = error.name === "AbortError" ? "stopped" : "failed";
+    mine.regions = [];
+    alertOf(error, ask);
+  } finally {
+    if (asking === control) asking = null;
+    show();
+  }
+  if (entry === mine) say(summary(mine));
+}
+
+// ------------------------------------------------------------------ correcting
+
+let following = null; // the promise that ends when the mask has followed the box
+let next = null; // { entry, region } whose mask is out of date
+
+// One request at a time; while it is under way only the latest box is remembered.
+function follow(of, region) {
+  next = { of, region };
+  following ??= (async () => {
+    try {
+      while (next) {
+        const { of: mine, region: one } = next;
+        next = null;
+        const body = { ...mine.view, image: mine.source.found.image, box: one.box, points: one.points };
+        const { mask } = await held(() => patiently(
+          () => get("v1/segment", { ...body, image: mine.source.found.image }), { waiting: () => {} }));
+        if (!one.corrected) continue; // undone in the meantime
+        setMask(one, mask);
+        if (entry === mine) showCorrected();
+      }
+    } catch (error) {
+      next = null;
+      alertOf(error, () => follow(of, region));
+    } finally {
+      following = null;
+    }
+  })();
+  return following;
+}
+
+function showCorrected() {
+  showAnswer(entry, choose);
+  drawEntry();
+}
+
+let speaking = 0;
+
+function boxChanged(box, done) {
+  const region = active(entry);
+  correct(entry, region, box);
+  showCorrected();
+  if (models.segmenter !== "none") follow(entry, region);
+  if (!done) return;
+  clearTimeout(speaking);
+  speaking = setTimeout(() => say(`Box ${inBox(box)}`), 400);
+}
+
+function startDrawing() {
+  if (!finishedOne() || !here()) return;
+  const on = dragging() !== "draw";
+  dragTo(on ? "draw" : "pan");
+  if (!on) return say("No new box.");
+  $("stage").focus({ preventScroll: true });
+  return say("Drag a box on the picture, or press Enter for one in its middle.");
+}
+
+function draw(box, done) {
+  stage.point(done ? null : box);
+  if (!done) return;
+  dragTo("pan");
+  if (!box) return;
+  const region = drawn(entry, box);
+  show();
+  if (models.segmenter !== "none") follow(entry, region);
+  focusHandle();
+}
+
+function drawInTheMiddle() {
+  const { width, height } = stage.size();
+  draw([width * 0.35, height * 0.35, width * 0.65, height * 0.65].map(Math.round), true);
+}
+
+function undo() {
+  if (!finishedOne() || !entry.regions.some(({ corrected }) => corrected)) return;
+  revert(entry);
+  show();
+  say("Corrections undone.");
+}
+
+// ------------------------------------------------------------------ accepting
+
+async function accept() {
+  if (!finishedOne() || entry.accepted) return;
+  const mine = entry;
+  await following;
+  mine.accepted = true;
+  if (entry !== mine) return;
+  show();
+  say("Accepted. It can be saved now.");
+  $("label").focus();
+}
+
+async function save(format) {
+  const mine = entry;
+  const { rle: mask, box, points } = active(mine) ?? { rle: null, box: null, points: [] };
+  const { question: asked, reasoning } = mine;
+  const label = $("label").value.trim();
+  const body = () => ({ ...mine.view, image: mine.source.found.image, box, points, mask, question: asked, reasoning, label });
+  try {
+    complain("");
+    say(`Saved ${await held(() => download(format, body()))}.`);
+  } catch (error) {
+    alertOf(error, () => save(format));
+  }
+}
+
+// ------------------------------------------------------------------ token, start
+
+function askForToken() {
+  if (!$("token").open) $("token").showModal();
+  $("token-input").focus();
+}
+
+$("token").addEventListener("cancel", (event) => event.preventDefault());
+$("token-form").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  useToken($("token-input").value.trim());
+  $("token-alert").textContent = "";
+  try {
+    await start();
+  } catch (error) {
+    if (!(error instanceof Refused)) throw error;
+    $("token-alert").textContent = error.status === 401 ? "That isn't the token." : error.message;
+    return;
+  }
+  sessionStorage.setItem("token", $("token-input").value.trim());
+  $("token-input").value = "";
+  $("token").close();
+});
+
+async function start() {
+  models = await get("v1/models");
+  $("models").textContent = [models.reasoner, models.segmenter].filter((name) => name && name !== "none").join(" + ");
+  $("notice").textContent = models.research_use;
+  await showExamples(open);
+}
+
+const KEYS = {
+  o: listenToFiles(open, complain),
+  q: () => $("question").focus(),
+  m: () => say(`mask ${stage.toggle("mask")}`),
+  b: () => say(`box ${stage.toggle("box")}`),
+  p: () => say(`points ${stage.toggle("points")}`),
+  "+": () => stage.zoomBy(1.25),
+  "=": () => stage.zoomBy(1.25),
+  "-": () => stage.zoomBy(0.8),
+  0: stage.fit,
+  z: () => here() && active(entry) && stage.near(active(entry).box),
+  j: () => source && series.scroll(1),
+  k: () => source && series.scroll(-1),
+  x: () => source && say(series.turn() ?? ""),
+  w: () => series.canWindow() && dragTo(dragging() === "window" ? "pan" : "window"),
+  r: () => series.setWindow(null),
+  c: () => here() && finishedOne() && active(entry) && focusHandle(),
+  n: startDrawing,
+  u: undo,
+  a: accept,
+  ",": () => entries.indexOf(entry) > 0 && goBack(entries[entries.indexOf(entry) - 1]),
+  ".": () => entries.indexOf(entry) < entries.length - 1 && goBack(entries[entries.indexOf(entry) + 1]),
+  "?": () => $("help").showModal(),
+};
+
+listenToKeys({
+  keys: KEYS,
+  ask,
+  // Escape leaves one thing at a time.
+  escape: () => {
+    if (dragging() !== "pan") dragTo("pan");
+    else if (asking) stop();
+    else if (document.activeElement !== document.body) document.activeElement.blur();
+  },
+  middle: () => dragging() === "draw" && drawInTheMiddle(),
+  complain,
+  goThere: () => series.goTo(entry.view),
+  label: (text) => {
+    entry.label = text;
+  },
+});
+listenToHandles(boxChanged);
+listenToGestures({ canWindow: series.canWindow, window: series.dragWindow, draw, scroll: series.scroll });
+series.listen({ shown: drawEntry, failed: alertOf, renew });
+
+const given = /^#token=(.+)$/.exec(location.hash);
+if (given) history.replaceState(null, "", location.pathname); // the token stays out of the address bar and of bookmarks
+const token = given ? decodeURIComponent(given[1]) : sessionStorage.getItem("token");
+if (token) {
+  useToken(token);
+  sessionStorage.setItem("token", token);
+}
+start().catch((error) => alertOf(error, () => location.reload()));
