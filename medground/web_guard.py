@@ -14,7 +14,7 @@ from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 from typing import Any
 
-__all__ = ["MIN_TOKEN", "Guard", "host_name", "is_loopback"]
+__all__ = ["MIN_TOKEN", "Guard", "host_name", "is_loopback", "place"]
 
 MIN_TOKEN = 16
 """The shortest token, in characters, that can't be guessed."""
@@ -152,7 +152,7 @@ class Guard:
             await self._app(scope, _bounded(receive, self._limit(headers)), answer)
         except Exception as error:
             # Its text may quote a question, so only its kind and place are logged.
-            _log.error("%s in %s", type(error).__name__, _place(error))
+            _log.error("%s in %s", type(error).__name__, place(error))
             if not started:
                 await _say(answer, 500, "a fault of medground's; the server's log says where")
 
@@ -249,7 +249,8 @@ async def _say(send: Send, status: int, detail: str) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-def _place(error: BaseException) -> str:
+def place(error: BaseException) -> str:
+    """Return the file and line in which an error was raised, which a log may hold."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next

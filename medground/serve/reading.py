@@ -1,0 +1,112 @@
+"""Requests' bodies: JSON, or a form with one file, read into memory and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from fastapi import HTTPException, Request
+from pydantic import BaseModel
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+
+from medground.serve.limits import Limits
+
+__all__ = ["Room", "body_schema", "read_fields", "read_form"]
+
+Model = TypeVar("Model", bound=BaseModel)
+_FIELD_BYTES = 1 << 20
+
+
+class Room:
+    """How many bytes of uploads may be under way at once: twice the largest upload."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.upload_bytes = limits.upload_bytes
+        self._left = 2 * limits.upload_bytes
+
+    @contextmanager
+    def taken(self, request: Request) -> Iterator[None]:
+        """Hold room for a request's body while it is read; answers 429 where there is none."""
+        announced = request.headers.get("content-length")
+        size = self.upload_bytes if announced is None else min(int(announced), self.upload_bytes)
+        if size > self._left:
+            raise HTTPException(429, "too many uploads are under way; send it again", headers={"retry-after": "2"})
+        self._left -= size
+        try:
+            yield
+        finally:
+            self._left += size
+
+
+async def read_form(request: Request, file_field: str = "file") -> tuple[dict[str, str], bytes | None]:
+    """Return a form's fields, and the content of its file; the file's name is left unread.
+
+    Raises
+    ------
+    HTTPException
+        413, 415, 422 or 429, with what is wrong.
+    """
+    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
+        raise HTTPException(415, "send a form (multipart/form-data) with the image as its field 'file'")
+    room: Room = request.app.state.service.room
+    with room.taken(request):
+        parser = MultiPartParser(
+            request.headers, request.stream(), max_files=1, max_fields=40, max_part_size=_FIELD_BYTES
+        )
+        parser.spool_max_size = 2 * room.upload_bytes  # never rolled over to a file: pixels stay in memory
+        try:
+            form = await parser.parse()
+        except MultiPartException as error:
+            raise HTTPException(422, f"the form can't be read: {error.message}") from None
+        try:
+            fields: dict[str, str] = {}
+            content = None
+            for name, value in form.multi_items():
+                if isinstance(value, UploadFile):
+                    if name != file_field:
+                        raise HTTPException(422, f"the file's field is named '{file_field}'")
+                    content = await value.read()
+                elif name in fields:
+                    raise HTTPException(422, "a field of the form is given twice")
+                else:
+                    fields[name] = value
+        finally:
+            await form.close()
+    if content == b"":
+        raise HTTPException(415, "the file is empty; choose another one")
+    return fields, content
+
+
+async def read_fields(request: Request, model: type[Model]) -> tuple[Model, bytes | None]:
+    """Return a request's fields, from JSON or a form, and the form's file."""
+    if request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
+        fields, content = await read_form(request)
+        return model.model_validate(fields), content
+    return model.model_validate_json(await request.body()), None
+
+
+def body_schema(model: type[BaseModel], *, form: bool = True, json: bool = True) -> dict[str, Any]:
+    """Return what OpenAPI says of a body that `read_fields` reads."""
+    schema = model.model_json_schema()
+    definitions = schema.pop("$defs", {})
+    plain = _inlined(schema, definitions)
+    content: dict[str, Any] = {"application/json": {"schema": plain}} if json else {}
+    if form:
+        properties = {"file": {"type": "string", "format": "binary"}, **plain["properties"]}
+        properties.pop("image", None)
+        required = ["file", *(name for name in plain.get("required", []) if name != "image")]
+        fields = {**plain, "properties": properties, "required": required}
+        content["multipart/form-data"] = {"schema": fields}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def _inlined(schema: Any, definitions: dict[str, Any]) -> Any:
+    if isinstance(schema, list):
+        return [_inlined(part, definitions) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if "$ref" in schema:
+        return _inlined(definitions[schema["$ref"].rpartition("/")[2]], definitions)
+    return {name: _inlined(part, definitions) for name, part in schema.items()}

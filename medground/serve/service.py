@@ -1,0 +1,120 @@
+"""What answers: one `MedGround`, a lane for the reasoner and one for the segmenter, and the uploads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from medground.coords import decimals, written_order
+from medground.errors import MedgroundError
+from medground.images import MedicalImage
+from medground.parsing import written_box
+from medground.pipeline import MedGround
+from medground.prompts import Mode, clean_question
+from medground.segmenters import Prompt
+from medground.serve.images import Images
+from medground.serve.lane import Lane, Work
+from medground.serve.limits import Limits
+from medground.serve.metrics import Metrics
+from medground.serve.reading import Room
+from medground.types import Box, Result
+
+__all__ = ["Question", "Service"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Question:
+    """A question as a lane takes it.
+
+    Parameters
+    ----------
+    image : MedicalImage
+    text : str
+    mode : {"reason", "direct"}
+    temperature : float
+    max_new_tokens : int or None
+    region : Box or None
+        An earlier region that the question refers to, in source pixels.
+    """
+
+    image: MedicalImage
+    text: str
+    mode: Mode = "reason"
+    temperature: float = 0.0
+    max_new_tokens: int | None = None
+    region: Box | None = None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What is the same for all questions of a batch."""
+        return {"mode": self.mode, "temperature": self.temperature, "max_new_tokens": self.max_new_tokens}
+
+
+class Service:
+    """Models, queues and uploads; the routes' one door to them.
+
+    Parameters
+    ----------
+    grounder : MedGround
+    limits : Limits
+    """
+
+    def __init__(self, grounder: MedGround, limits: Limits | None = None) -> None:
+        self.grounder = grounder
+        self.limits = limits or Limits()
+        self.images = Images(self.limits)
+        self.room = Room(self.limits)
+        self.closing = False
+        self.metrics = Metrics()
+        self.reasoning = Lane(
+            "reasoner", size=self.limits.queue, most=self.limits.batch, on_batch=self.metrics.batches.observe
+        )
+        # Masks have a lane of their own: a box that is dragged doesn't wait until somebody's question is answered.
+        self.masks = Lane("segmenter", size=self.limits.queue, most=1)
+        self.metrics.watch(self.reasoning, self.masks, self.images)
+
+    def ground(self, question: Question, *, patient: bool = False) -> Work:
+        """Queue a question; its answer is a `Result`."""
+        key = ("ground", *question.settings.values())
+        return self.reasoning.add(Work(self._ground, question, key=key, patient=patient))
+
+    def segment(self, image: MedicalImage, prompt: Prompt) -> Work:
+        """Queue a prompt; its answer is a `MaskPrediction`."""
+
+        def run(prompts: list[Prompt]) -> Iterator[Any]:
+            yield self.grounder.segment(image, prompts[0])
+
+        return self.masks.add(Work(run, prompt))
+
+    def close(self) -> None:
+        """Refuse what comes, fail what waits, let what runs come to its end."""
+        self.closing = True
+        self.reasoning.close()
+        self.masks.close()
+
+    def end(self, seconds: float = 30.0) -> None:
+        """Close, wait for what runs, and forget the uploads."""
+        self.close()
+        self.reasoning.join(seconds)
+        self.masks.join(seconds)
+        self.images.clear()
+
+    def said(self, question: Question) -> str:
+        """Return a question's text with the region that it refers to, in the coordinates of the reasoner."""
+        if question.region is None:
+            return question.text
+        space = self.grounder.reasoner.space_for(question.image)
+        digits = decimals(space) or None
+        numbers = written_order(written_box(question.region, space).xyxy, space)
+        return f"{question.text} (region found before: {[round(number, digits) for number in numbers]})"
+
+    def _ground(self, questions: list[Question]) -> Iterable[Result | MedgroundError]:
+        pairs = [(question.image, self.said(question)) for question in questions]
+        return self.grounder.ground_each(pairs, **questions[0].settings, batch_size=len(pairs))
+
+
+def checked(text: str) -> str:
+    """Return a question that can be asked; raises ConfigError otherwise, before it waits for its turn."""
+    clean_question(text)
+    return text
