@@ -7,7 +7,7 @@ import hashlib
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -22,9 +22,11 @@ from medground.parsing import parse
 from medground.prompts import Mode, clean_question
 from medground.reasoners import Completion, Reasoner, Request, load_reasoner
 from medground.segmenters import MaskPrediction, Prompt, Segmenter, load_segmenter
-from medground.types import Box, Grounding, Mask, Result
+from medground.types import Box, Grounding, LocatedRegion, Mask, Reply, Result
 
 if TYPE_CHECKING:
+    from medground.answers import QuestionType
+    from medground.asking import Conversation
     from medground.batch import Pair
 
 __all__ = ["ImageLike", "MedGround", "as_image", "in_source_pixels"]
@@ -244,48 +246,18 @@ class MedGround:
         SegmenterError
             There is no segmenter, or it doesn't know such prompts.
         """
-        return self._segment(as_image(image), [prompt], {})[0]
+        return self.segment_each(as_image(image), [prompt])[0]
 
-    def _finish(self, image: MedicalImage, completion: Completion, seconds: float) -> Result:
-        if completion.error is not None:
-            raise ReasonerError(completion.error)
-        try:
-            said, notes = in_source_pixels(parse(completion.text, completion.space), image.space)
-        except ParseError as error:
-            error.completion = completion.text
-            raise
-        spent = {"reason": seconds}
-        mask, seen = self._mask(image, said, spent)
-        named = self._segmenter  # not the property: an absent target is no reason to load it
-        return Result(
-            grounding=said,
-            mask=mask,
-            reasoner=self.reasoner.name,
-            segmenter="none" if named is None else named if isinstance(named, str) else named.name,
-            notes=(*notes, *seen),
-            seconds=spent,
-            provenance=image.provenance,
-        )
+    def segment_each(
+        self, image: MedicalImage, prompts: Sequence[Prompt], seconds: dict[str, float] | None = None
+    ) -> list[MaskPrediction]:
+        """Segment places of one image, each on its own, with one embedding; adds the time that it took to `seconds`.
 
-    def _mask(self, image: MedicalImage, said: Grounding, spent: dict[str, float]) -> tuple[Mask | None, list[str]]:
-        if said.absent:
-            return None, ["the reasoner says that the target isn't in the image"]
-        prompts = _prompts(said)
-        if not prompts:
-            return None, ["no mask: the reasoner gave no location"]
-        if self.segmenter is None:
-            return None, []
-        try:
-            predictions = self._segment(image, prompts, spent)
-        except SegmenterError as error:  # prompts that it can't use: the location is an answer all the same
-            return None, [f"no mask: {error}"]
-        mask = np.logical_or.reduce([prediction.mask for prediction in predictions])
-        notes = list(dict.fromkeys(note for prediction in predictions for note in prediction.notes))
-        if not mask.any():
-            notes.append("the mask is empty: the segmenter found nothing at this place")
-        return mask, notes
-
-    def _segment(self, image: MedicalImage, prompts: list[Prompt], spent: dict[str, float]) -> list[MaskPrediction]:
+        Raises
+        ------
+        SegmenterError
+            As `segment` does.
+        """
         segmenter = self.segmenter
         if segmenter is None:
             raise SegmenterError("there is no segmenter: give one to MedGround, such as 'litemedsam'")
@@ -300,9 +272,80 @@ class MedGround:
                 self._embeddings.popitem(last=False)
             encoded = time.perf_counter()
             predictions = segmenter.segment(embedding, prompts)
-        spent["encode"] = encoded - started
-        spent["mask"] = time.perf_counter() - encoded
+        if seconds is not None:
+            seconds["encode"] = encoded - started
+            seconds["mask"] = time.perf_counter() - encoded
         return predictions
+
+    @property
+    def segmenter_name(self) -> str:
+        """What the segmenter is called, without loading it."""
+        named = self._segmenter
+        return "none" if named is None else named if isinstance(named, str) else named.name
+
+    def ask(
+        self,
+        image: ImageLike,
+        question: str,
+        *,
+        choices: Sequence[str] = (),
+        question_type: QuestionType | None = None,
+        earlier: Sequence[LocatedRegion] = (),
+        mode: Mode = "reason",
+        temperature: float = 0.0,
+        max_new_tokens: int | None = None,
+        seed: int | None = None,
+    ) -> Reply:
+        """Answer a visual question: the answer, and the regions that it rests on; see `medground.asking.ask`."""
+        from medground import asking
+
+        visual = asking.visual_of(choices, question_type, earlier)
+        options: dict[str, Any] = {"temperature": temperature, "max_new_tokens": max_new_tokens, "seed": seed}
+        return asking.ask(self, image, question, visual, mode=mode, **options)
+
+    def conversation(self, image: ImageLike) -> Conversation:
+        """Begin to ask several questions about one image, of which later ones may refer to regions found before."""
+        from medground.asking import Conversation
+
+        return Conversation(self, as_image(image))
+
+    def _finish(self, image: MedicalImage, completion: Completion, seconds: float) -> Result:
+        if completion.error is not None:
+            raise ReasonerError(completion.error)
+        try:
+            said, notes = in_source_pixels(parse(completion.text, completion.space), image.space)
+        except ParseError as error:
+            error.completion = completion.text
+            raise
+        spent = {"reason": seconds}
+        mask, seen = self._mask(image, said, spent)
+        return Result(
+            grounding=said,
+            mask=mask,
+            reasoner=self.reasoner.name,
+            segmenter=self.segmenter_name,  # an absent target is no reason to load it
+            notes=(*notes, *seen),
+            seconds=spent,
+            provenance=image.provenance,
+        )
+
+    def _mask(self, image: MedicalImage, said: Grounding, spent: dict[str, float]) -> tuple[Mask | None, list[str]]:
+        if said.absent:
+            return None, ["the reasoner says that the target isn't in the image"]
+        prompts = _prompts(said)
+        if not prompts:
+            return None, ["no mask: the reasoner gave no location"]
+        if self.segmenter is None:
+            return None, []
+        try:
+            predictions = self.segment_each(image, prompts, spent)
+        except SegmenterError as error:  # prompts that it can't use: the location is an answer all the same
+            return None, [f"no mask: {error}"]
+        mask = np.logical_or.reduce([prediction.mask for prediction in predictions])
+        notes = list(dict.fromkeys(note for prediction in predictions for note in prediction.notes))
+        if not mask.any():
+            notes.append("the mask is empty: the segmenter found nothing at this place")
+        return mask, notes
 
 
 def as_image(image: ImageLike) -> MedicalImage:

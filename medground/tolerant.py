@@ -15,7 +15,7 @@ from medground.coords import Space, decimals, written_order
 from medground.errors import ParseError
 from medground.types import Box, Grounding, Point
 
-__all__ = ["MAX_ANSWER", "OUTSIDE", "SEARCHED", "has_area", "parse_tolerant"]
+__all__ = ["MAX_ANSWER", "OUTSIDE", "SEARCHED", "boxes_in", "has_area", "mended_box", "parse_tolerant"]
 
 MAX_ANSWER = 20_000
 """The longest answer that is decoded as JSON, in characters; a real one has about a hundred."""
@@ -50,6 +50,8 @@ _LIST = re.compile(
     rf"{_NUMBER}{_BETWEEN}{_NUMBER}\s{{0,9}}[\])]"
 )
 _OPENING = re.compile(r"[{\[]")
+_IN_BRACKETS = re.compile(r"[\[(]([^\[\]()]{1,400})[\])]")
+_NUMBERS = re.compile(rf"(?<![\w.]){_NUMBER}(?![\w.])")
 _TRAILING_COMMA = re.compile(r",\s{0,20}([\]}])")
 _FENCE = re.compile(r"```[a-z]{0,10}")
 
@@ -307,6 +309,19 @@ def _box(said: dict[str, Any], space: Space, notes: list[str]) -> Box:
         if len(raw[0]) == 4:
             notes += [_SEVERAL] * (len(raw) > 1)
             raw = raw[0]
+    return mended_box(raw, space, notes)
+
+
+def mended_box(raw: Any, space: Space, notes: list[str]) -> Box:
+    """Return a box from four numbers, or two pairs of them, in the order that `space` writes; clipped to the picture.
+
+    What is mended is added to `notes`.
+
+    Raises
+    ------
+    ParseError
+        When they are no box in the picture.
+    """
     x1, y1, x2, y2 = _two_places(raw, space, notes)
     if x1 > x2 or y1 > y2:
         notes.append("the box's corners were swapped and were sorted")
@@ -319,6 +334,39 @@ def _box(said: dict[str, Any], space: Space, notes: list[str]) -> Box:
     if not decimals(space) and max(right, bottom) <= 1:
         notes.append(f"the whole box lies below 1; check that the model answers in {space.name} coordinates")
     return Box(left, top, right, bottom, space)
+
+
+def boxes_in(text: str, space: Space, notes: list[str]) -> list[Box]:
+    """Return the boxes of a text, in whichever way several are written; those that can't be read are told in `notes`.
+
+    Read are ``[x1, y1, x2, y2]``, lists of such, ``(x1, y1), (x2, y2)``, and numbers without brackets. A bracket that
+    isn't closed may have been cut within a number, so it isn't read.
+
+    Examples
+    --------
+    >>> notes = []
+    >>> boxes = boxes_in("[[1, 2, 3, 4], [5, 6, 7, 80]]; (1, 1), (2, 2)", Space.pixels(9, 9), notes)
+    >>> [box.xyxy for box in boxes]
+    [(1.0, 2.0, 3.0, 4.0), (1.0, 1.0, 2.0, 2.0)]
+    >>> notes[0]
+    'a box was left out: a coordinate lies far outside the picture; check which coordinates the model answers in, \
+and set them'
+    """
+    text = text[:MAX_ANSWER]
+    if "[" in text or "(" in text:
+        text = " ".join(_IN_BRACKETS.findall(text))
+    numbers: list[float | str] = [
+        said if said.endswith("%") else float(said) for said in (found[0] for found in _NUMBERS.finditer(text))
+    ]
+    if not numbers or len(numbers) % 4:
+        notes.append("a box was left out: four coordinates were expected")
+    boxes = []
+    for index in range(0, len(numbers) - 3, 4):
+        try:
+            boxes.append(mended_box(numbers[index : index + 4], space, notes))
+        except ParseError as error:
+            notes.append(f"a box was left out: {error}")
+    return boxes
 
 
 def _points(said: dict[str, Any], box: Box, space: Space, notes: list[str]) -> tuple[Point, ...]:

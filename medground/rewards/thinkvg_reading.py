@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -16,7 +16,16 @@ from medground.coords import Space, written_order
 from medground.tolerant import MAX_ANSWER, OUTSIDE, has_area
 from medground.types import Box
 
-__all__ = ["MAX_BOXES", "REGION", "Response", "format_response", "read_box", "read_mentions", "read_response"]
+__all__ = [
+    "MAX_BOXES",
+    "REGION",
+    "Response",
+    "find_mentions",
+    "format_response",
+    "read_box",
+    "read_mentions",
+    "read_response",
+]
 
 MAX_BOXES = 32
 """How many boxes, and how many distinct regions of a reasoning, are read; ThinkVG has at most 4 boxes a row."""
@@ -197,16 +206,27 @@ def read_mentions(reasoning: str, space: Space) -> tuple[tuple[Box, ...], int]:
     """
     boxes: dict[tuple[float, ...], Box] = {}
     strays: set[tuple[float, ...]] = set()
-    for found in REGION.finditer(reasoning, 0, MAX_ANSWER):
-        numbers = [float(number) for number in found[1].split(",")]
-        box = read_box(numbers, space)
+    for _, numbers, box in find_mentions(reasoning, space):
         if box is None:
-            strays.add(tuple(numbers))
+            strays.add(numbers)
         else:
             boxes.setdefault(box.xyxy, box)
         if len(boxes) + len(strays) > MAX_BOXES:
             break
     return tuple(boxes.values()), len(strays)
+
+
+def find_mentions(reasoning: str, space: Space) -> Iterator[tuple[re.Match[str], tuple[float, ...], Box | None]]:
+    """Yield each bracket of four numbers in the first 20,000 characters: where, its numbers, and the box, if it is one.
+
+    Examples
+    --------
+    >>> [(found.start(), box.xyxy) for found, _, box in find_mentions("base [1, 2, 3, 4]", Space.pixels(9, 9))]
+    [(5, (1.0, 2.0, 3.0, 4.0))]
+    """
+    for found in REGION.finditer(reasoning, 0, MAX_ANSWER):
+        numbers = [float(number) for number in found[1].split(",")]
+        yield found, tuple(numbers), read_box(numbers, space)
 
 
 def format_response(
