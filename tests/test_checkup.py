@@ -71,7 +71,7 @@ def said(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, str]], None]:
             texts = [answers[request.question] for request in requests]
             return [(Completion(text, SPACE), len(text), len(text) > most) for text in texts]
 
-        monkeypatch.setattr(checkup, "_complete", complete)
+        monkeypatch.setattr(checkup, "complete", complete)
 
     return script
 

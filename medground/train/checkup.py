@@ -7,9 +7,6 @@ the same course as one without.
 
 from __future__ import annotations
 
-import contextlib
-import copy
-import random
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image, ImageDraw
 from transformers import TrainerCallback
 
@@ -34,12 +30,13 @@ from medground.reasoners import Completion, Request
 from medground.reasoners._asking import Asker
 from medground.rewards import Recipe, load_recipe, score_batch
 from medground.segmenters import Segmenter
+from medground.train.answering import at_rest, complete, gathered, place_of_process
 from medground.train.config import TrainConfig
 from medground.train.curves import RunLog
 from medground.train.rows import open_rows
 from medground.types import Box, Mask, Result
 
-__all__ = ["Check", "Checkup", "checkups"]
+__all__ = ["Answered", "Check", "Checkup", "checkups", "figures_over", "outline", "rounded"]
 
 GRID = 12
 """Rows that are drawn at most: taken evenly, so that not all are of one source, and always the same."""
@@ -48,18 +45,19 @@ LONGEST = 1024
 """Tokens of an answer in the checks of a supervised run, at most."""
 
 _TRUE = (255, 255, 255)
-_TILE = 320
+TILE = 320
+"""Width of a row's picture, in pixels."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Answered:
-    """One row with what the model said of it."""
+class Answered:
+    """One row with what the model said of it; `result` is what was read of it."""
 
-    row: Row
+    row: Any
     text: str
     tokens: int
     cut: bool
-    result: Result | None
+    result: Any
     figures: dict[str, float]
     terms: dict[str, float]
     tile: tuple[Image.Image, str] | None
@@ -86,9 +84,12 @@ class Check:
         Rows that are answered at once.
     """
 
+    stem = "step"
+    """How its files' names begin."""
+
     def __init__(
         self,
-        rows: Sequence[tuple[Row, Path]],
+        rows: Sequence[tuple[Any, Path]],
         asker: Asker,
         out: str | Path,
         *,
@@ -129,27 +130,27 @@ class Check:
         TruthError
             When a row's picture or label can't be read.
         """
-        rank, world = _place()
+        rank, world = place_of_process()
         share = len(self.rows) // world + (len(self.rows) % world > 0)
         own = list(range(rank, len(self.rows), world))
         # Weights that are spread over processes are gathered in each forward pass: all must make as many.
         asked = own + [0] * (share - len(own))
-        answered: list[_Answered] = []
-        with _at_rest(model):
+        answered: list[Answered] = []
+        with at_rest(model):
             for start in range(0, len(asked), self.batch):
                 answered += self._answer(model, asked[start : start + self.batch])
-        found = _gathered(list(zip(own, answered, strict=False)), world)
+        found = gathered(list(zip(own, answered, strict=False)), world)
         told = self._figures([one for _, one in found])
         if rank == 0:
             self._write(step, told, [one for _, one in found])
         return told
 
-    def _answer(self, model: Any, numbers: Sequence[int]) -> list[_Answered]:
+    def _answer(self, model: Any, numbers: Sequence[int]) -> list[Answered]:
         """Answer a batch of rows, and measure each answer."""
         rows = [self.rows[number] for number in numbers]
         images = [open_image(row.image, root) for row, root in rows]
         requests = [Request(image, row.question, self.mode) for image, (row, _) in zip(images, rows, strict=True)]
-        said = _complete(model, self.asker, requests, self.max_new_tokens)
+        said = self.completions(model, requests)
         self._said.completions = {id(image): each[0] for image, each in zip(images, said, strict=True)}
         pairs = [(image, row.question) for image, (row, _) in zip(images, rows, strict=True)]
         found = list(self._grounder.ground_each(pairs, mode=self.mode, batch_size=len(pairs)))
@@ -164,8 +165,12 @@ class Check:
             figures = self._measured(row, image, read, mask)
             tile = _tile(row, image, read, figures) if number in self.drawn else None
             terms = self._terms(row, completion)
-            answered.append(_Answered(row, completion.text, tokens, cut, read, figures, terms, tile))
+            answered.append(Answered(row, completion.text, tokens, cut, read, figures, terms, tile))
         return answered
+
+    def completions(self, model: Any, requests: Sequence[Request]) -> list[tuple[Completion, int, bool]]:
+        """Return the model's greedy answers, each with its tokens and whether it was cut off."""
+        return complete(model, self.asker, requests, self.max_new_tokens)
 
     def _measured(self, row: Row, image: MedicalImage, result: Result | None, mask: Mask | None) -> dict[str, float]:
         """Return one answer's figures, all in source pixels."""
@@ -196,40 +201,27 @@ class Check:
             raise
         return score_batch([completion.text], [truth], self.recipe)[0]
 
-    def _figures(self, answered: Sequence[_Answered]) -> dict[str, Any]:
-        by_name: dict[str, list[float]] = defaultdict(list)
-        terms: dict[str, list[float]] = defaultdict(list)
+    def _figures(self, answered: Sequence[Answered]) -> dict[str, Any]:
         kinds: dict[str, list[float]] = defaultdict(list)
         presence: dict[bool, list[float]] = defaultdict(list)
         for one in answered:
-            for name, value in one.figures.items():
-                by_name[name].append(value)
-            for name, value in one.terms.items():
-                terms[name].append(value)
             presence[one.row.absent].append(one.figures["absence"])
             if "box_iou" in one.figures:
                 kinds[one.row.category].append(one.figures["box_iou"])
-        told: dict[str, Any] = {"rows": len(answered)}
-        told |= {name: _mean(values) for name, values in sorted(by_name.items())}
+        further: dict[str, Any] = {}
         if kinds:
-            told["box_iou_categories"] = _mean([_mean(values) for values in kinds.values()])
-            told["acc_50"] = _mean([float(value >= 0.5) for value in by_name["box_iou"]])
-        told["absence_balanced"] = _mean([_mean(values) for values in presence.values()])
-        told["cut"] = _mean([float(one.cut) for one in answered])
-        told["tokens"] = _mean([float(one.tokens) for one in answered])
-        told["terms"] = {name: _mean(values) for name, values in sorted(terms.items())}
-        return told
+            further["box_iou_categories"] = _mean([_mean(values) for values in kinds.values()])
+            further["acc_50"] = _mean([float(value >= 0.5) for values in kinds.values() for value in values])
+        further["absence_balanced"] = _mean([_mean(values) for values in presence.values()])
+        return figures_over(answered, further)
 
-    def _write(self, step: int, told: dict[str, Any], answered: Sequence[_Answered]) -> None:
+    def _write(self, step: int, told: dict[str, Any], answered: Sequence[Answered]) -> None:
         folder = make_folder(self.out / "eval")
         each = [
             {
                 "id": one.row.id,
-                "category": one.row.category,
-                "absent": one.row.absent,
-                "said": one.text,
-                "bbox": None if one.result is None or one.result.box is None else _rounded(one.result.box.xyxy),
-                "figures": {name: round(value, 4) for name, value in one.figures.items()},
+                **self._entry(one),
+                "figures": {name: round(value, 4) for name, value in one.figures.items() if value == value},
                 "terms": {name: round(value, 4) for name, value in one.terms.items()},
             }
             for one in answered
@@ -237,23 +229,35 @@ class Check:
         settings = {"recipe": self.recipe.name, "mode": self.mode, "max_new_tokens": self.max_new_tokens}
         # The picture first: who sees the figures may rely on both.
         tiles = [one.tile for one in answered if one.tile is not None]
-        write_bytes(folder / f"step-{step:06d}.png", png(contact_sheet(tiles, columns=4, width=_TILE, lines=4)))
-        write_json(folder / f"step-{step:06d}.json", {"step": step, **settings, "all": told, "each": each})
+        write_bytes(folder / f"{self.stem}-{step:06d}.png", png(contact_sheet(tiles, columns=4, width=TILE, lines=4)))
+        write_json(folder / f"{self.stem}-{step:06d}.json", {"step": step, **settings, "all": told, "each": each})
+
+    def _entry(self, one: Answered) -> dict[str, Any]:
+        """Return what a file says of an answer beside its figures."""
+        box = None if one.result is None else one.result.box
+        return {
+            "category": one.row.category,
+            "absent": one.row.absent,
+            "said": one.text,
+            "bbox": None if box is None else rounded(box.xyxy),
+        }
 
 
 class Checkup(TrainerCallback):  # type: ignore[misc]
-    """Makes a `Check` every so many steps, before the first one and after the last; its figures go into the log.
+    """Makes checks every so many steps, before the first one and after the last; their figures go into the log.
 
     Parameters
     ----------
-    check : Check
+    check : Check or None
     every : int
         Steps.
     log : RunLog
+    visual : Check or None
+        Of visual questions; its figures are told under ``visual``.
     """
 
-    def __init__(self, check: Check, every: int, log: RunLog) -> None:
-        self.check, self.every, self.log = check, every, log
+    def __init__(self, check: Check | None, every: int, log: RunLog, visual: Check | None = None) -> None:
+        self.check, self.every, self.log, self.visual = check, every, log, visual
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
         """Check what the run starts from."""
@@ -266,12 +270,16 @@ class Checkup(TrainerCallback):  # type: ignore[misc]
             self._make(model, state)
 
     def _make(self, model: Any, state: Any) -> None:
-        told = self.check.measure(model, state.global_step)
+        told = {} if self.check is None else self.check.measure(model, state.global_step)
+        if self.visual is not None:
+            told["visual"] = self.visual.measure(model, state.global_step)
         if state.is_world_process_zero:
             self.log.add(state.global_step, checkup=told)
 
 
-def checkups(config: TrainConfig, asker: Asker, recipe: str | Recipe = "medground") -> list[TrainerCallback]:
+def checkups(
+    config: TrainConfig, asker: Asker, recipe: str | Recipe = "medground", vqa_recipe: str | Recipe = "thinkvg"
+) -> list[TrainerCallback]:
     """Return the callback that checks a run's model on its validation rows; none where it has no such rows.
 
     Raises
@@ -279,21 +287,43 @@ def checkups(config: TrainConfig, asker: Asker, recipe: str | Recipe = "medgroun
     ConfigError, TruthError
         When the rows can't be used.
     """
-    if config.data.val is None:
+    from medground.train.vqa_checkup import VisualCheck  # which builds on Check
+
+    if config.data.val is None and not config.data.vqa_val:
         return []
-    rows = open_rows(config, "val")
-    most = config.grpo.max_completion if config.kind == "grpo" else min(config.sft.max_tokens, LONGEST)
-    check = Check(
-        [(row, Path(config.data.root or rows.home(index))) for index, row in enumerate(rows)],
-        asker,
-        config.folder,
-        recipe=recipe,
-        mode="direct" if config.data.mode == "direct" else "reason",
-        segmenter=config.segmenter,
-        max_new_tokens=most,
-        batch=config.batch,
-    )
-    return [Checkup(check, config.eval_every, RunLog(config.folder))]
+    found = open_rows(config, "val")
+    rows: dict[bool, list[tuple[Any, Path]]] = {False: [], True: []}
+    for index, row in enumerate(found):
+        rows[found.is_visual(index)].append((row, Path(config.data.root or found.home(index))))
+    options: dict[str, Any] = {
+        "mode": "direct" if config.data.mode == "direct" else "reason",
+        "max_new_tokens": config.grpo.max_completion if config.kind == "grpo" else min(config.sft.max_tokens, LONGEST),
+        "batch": config.batch,
+    }
+    check = visual = None
+    if rows[False]:
+        check = Check(rows[False], asker, config.folder, recipe=recipe, segmenter=config.segmenter, **options)
+    if rows[True]:
+        visual = VisualCheck(rows[True], asker, config.folder, recipe=vqa_recipe, **options)
+    return [Checkup(check, config.eval_every, RunLog(config.folder), visual)]
+
+
+def figures_over(answered: Sequence[Answered], further: dict[str, Any]) -> dict[str, Any]:
+    """Return the means over answers: of their figures, `further` ones, how long they are, and of their terms."""
+    by_name: dict[str, list[float]] = defaultdict(list)
+    terms: dict[str, list[float]] = defaultdict(list)
+    for one in answered:
+        for name, value in one.figures.items():
+            by_name[name].append(value)
+        for name, value in one.terms.items():
+            terms[name].append(value)
+    told: dict[str, Any] = {"rows": len(answered)}
+    told |= {name: _mean(values) for name, values in sorted(by_name.items())}
+    told |= further
+    told["cut"] = _mean([float(one.cut) for one in answered])
+    told["tokens"] = _mean([float(one.tokens) for one in answered])
+    told["terms"] = {name: _mean(values) for name, values in sorted(terms.items())}
+    return told
 
 
 class _Said:
@@ -313,83 +343,6 @@ class _Said:
         return self.completions[id(image)].space
 
 
-def _complete(model: Any, asker: Asker, requests: Sequence[Request], most: int) -> list[tuple[Completion, int, bool]]:
-    """Return greedy completions by the model as it stands, each with its tokens and whether it was cut off."""
-    processor, tokenizer = asker.processor, asker.processor.tokenizer
-    prepared = [asker.prepare(request) for request in requests]
-    inputs = processor.apply_chat_template(
-        [one.messages for one in prepared],
-        add_generation_prompt=True,
-        tokenize=True,
-        return_dict=True,
-        return_tensors="pt",
-        processor_kwargs={"padding": True},
-    ).to(model.device, model.dtype)
-    prompt = inputs["input_ids"].shape[1]
-    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    length = most if positions is None else max(1, min(most, positions - prompt))
-    ends = sorted(_ids(model.generation_config.eos_token_id) | _ids(tokenizer.eos_token_id))
-    own = model.generation_config
-    model.generation_config = plain = copy.deepcopy(own)
-    for name in ("temperature", "top_p", "top_k", "min_p", "typical_p", "repetition_penalty"):
-        setattr(plain, name, None)
-    plan = copy.deepcopy(plain)
-    plan.do_sample, plan.max_new_tokens, plan.max_length = False, length, None
-    plan.eos_token_id, plan.pad_token_id = ends, tokenizer.pad_token_id
-    try:
-        with torch.no_grad():
-            # Processes that share out the weights gather them together, until the longest answer of all is done.
-            output = model.generate(**inputs, generation_config=plan, synced_gpus=_place()[1] > 1)
-    finally:
-        model.generation_config = own
-    found = []
-    for ids, one in zip(output[:, prompt:].tolist(), prepared, strict=True):
-        end = next((at for at, number in enumerate(ids) if number in ends), None)
-        kept = ids if end is None else ids[:end]
-        # As in `HFReasoner`: a tokenizer may hold <think> or <answer> as special tokens, which are part of the answer.
-        text = tokenizer.decode(
-            [number for number in kept if number != tokenizer.pad_token_id], skip_special_tokens=False
-        )
-        found.append((Completion(text, one.space), len(kept), end is None))
-    return found
-
-
-def _ids(value: int | Sequence[int] | None) -> set[int]:
-    return set() if value is None else {value} if isinstance(value, int) else set(value)
-
-
-@contextlib.contextmanager
-def _at_rest(model: Any) -> Iterator[None]:
-    """Put a model in evaluation mode and leave it, and all random states, as they were found."""
-    training = model.training
-    states = random.getstate(), np.random.get_state()  # noqa: NPY002 - TRL and its data collators draw from it
-    devices = [model.device] if model.device.type == "cuda" else []
-    with torch.random.fork_rng(devices):
-        model.eval()
-        try:
-            yield
-        finally:
-            model.train(training)
-            random.setstate(states[0])
-            np.random.set_state(states[1])  # noqa: NPY002
-
-
-def _place() -> tuple[int, int]:
-    """Return this process's number and how many there are."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        return torch.distributed.get_rank(), torch.distributed.get_world_size()
-    return 0, 1
-
-
-def _gathered(found: list[tuple[int, _Answered]], world: int) -> list[tuple[int, _Answered]]:
-    """Return what all processes found, in the rows' order."""
-    if world > 1:
-        parts: list[Any] = [None] * world
-        torch.distributed.all_gather_object(parts, found)
-        found = [each for part in parts for each in part]
-    return sorted(found, key=lambda each: each[0])
-
-
 def _tile(row: Row, image: MedicalImage, result: Result | None, figures: dict[str, float]) -> tuple[Image.Image, str]:
     """Return a row's picture with the true box in white and the answer in colours, and its caption."""
     boxes = () if result is None else result.grounding.boxes
@@ -397,8 +350,8 @@ def _tile(row: Row, image: MedicalImage, result: Result | None, figures: dict[st
     canvas = draw(image, boxes=boxes, points=points, mask=None if result is None else result.mask)
     truth = row.truth().box
     if truth is not None:
-        _outline(canvas, truth.to(image.space), canvas.width / image.width)
-    canvas.thumbnail((_TILE, _TILE), Image.Resampling.LANCZOS)
+        outline(canvas, truth.to(image.space), canvas.width / image.width)
+    canvas.thumbnail((TILE, TILE), Image.Resampling.LANCZOS)
     if result is None:
         told = "can't be read"
     elif truth is None:
@@ -408,7 +361,8 @@ def _tile(row: Row, image: MedicalImage, result: Result | None, figures: dict[st
     return canvas, f"{told}\n{' '.join(row.question.split())}"
 
 
-def _outline(canvas: Image.Image, box: Box, factor: float) -> None:
+def outline(canvas: Image.Image, box: Box, factor: float) -> None:
+    """Draw a true box in white, with a dark edge; `factor` is the canvas's size over the picture's."""
     pen = ImageDraw.Draw(canvas)
     x1, y1, x2, y2 = (round(value * factor) for value in box.xyxy)
     line = max(2, round(max(canvas.size) / 250))
@@ -423,5 +377,6 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return round(sum(known) / len(known), 4) if known else None
 
 
-def _rounded(values: Sequence[float]) -> list[float]:
+def rounded(values: Sequence[float]) -> list[float]:
+    """Return numbers as a file has them."""
     return [round(value, 2) for value in values]

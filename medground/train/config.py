@@ -22,6 +22,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(gt=0)]
 Rate = Annotated[float, Field(gt=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Named = Annotated[str, Field(min_length=1)]
 
 
 class _Part(BaseModel):
@@ -33,33 +34,51 @@ class DataConfig(_Part):
 
     Parameters
     ----------
-    train : str
+    train : str or None
         A parquet file in U-MRG's layout, or a folder of them, of which the rows of split ``train`` (or of none) count.
+        None where visual questions alone are trained on.
     val : str or None
         The same for validation (split ``val`` or none); no checks are made where None.
+    vqa, vqa_val : list of str, or None
+        Files (or folders) of visual questions in our own parquet layout (`medground.data.layouts.vqa`), mixed with the
+        rows above. A visual question is asked by its own prompt, learned with its mentions and regions, and rewarded by
+        ``grpo.vqa_recipe``.
+    vqa_share : float or None
+        The share of an epoch's examples that are visual questions. As often as there are any where None; else an epoch
+        shows each of them less or more than once, and all of the other rows.
+    vqa_limit : float or None
+        Use so many visual questions, drawn evenly by the seed; below 1, a share of them. All where None.
     root : str or None
         The folder at which relative paths of pictures start; the parquet file's own where None.
     mode : {"reason", "direct", "both"}
         Ask for reasoning, for the answer alone, or each row for one of the two (a quarter of them ``direct``).
     limit, val_limit : int or None
-        Use so many rows, drawn evenly by the seed; all of them where None.
+        Use so many rows, drawn evenly by the seed; all of them where None. `val_limit` counts for visual questions too,
+        apart.
     weights : dict of str to float
         How often an epoch shows the rows of a source, by its name; 1 where it isn't said. With 0.25 an epoch shows a
         quarter of them and four epochs all, with 3 each of them three times.
     augment : bool
         Show each picture anew in each epoch (SFT alone): crops, turns, mirrors, brightness, with boxes, points and
-        claims measured again. Needs rows with masks; those without are shown as they are.
+        claims measured again. Needs rows with masks; those without are shown as they are. Visual questions are shown
+        from farther away and moved, with all their boxes, and with their choices in another order
+        (`medground.train.vqa.seen_anew`).
     drop_words : float
         Leave out each word of a question with this chance (SFT alone), but for those that tell sides apart, and of
         questions whose answer is in the picture. A model whose questions each hold enough words to know the target by
-        learns to name it without a look at the picture, and fails on words that it hasn't met.
+        learns to name it without a look at the picture, and fails on words that it hasn't met. Visual questions keep
+        all theirs: without one of its words a question may have another answer.
     traces : {"own", "plain"}
         Teach the rows' own reasoning, or, for rows of the offline grammar, `medground.train.varied.plain_trace`: two
         short sentences that a small model learns quickly.
     """
 
-    train: str
+    train: str | None = None
     val: str | None = None
+    vqa: tuple[Named, ...] | None = None
+    vqa_val: tuple[Named, ...] | None = None
+    vqa_share: Annotated[float, Field(gt=0, lt=1)] | None = None
+    vqa_limit: Annotated[float, Field(gt=0)] | None = None
     root: str | None = None
     mode: Literal["reason", "direct", "both"] = "reason"
     limit: Count | None = None
@@ -68,6 +87,16 @@ class DataConfig(_Part):
     augment: bool = False
     drop_words: Annotated[float, Field(ge=0, lt=1)] = 0.0
     traces: Literal["own", "plain"] = "own"
+
+    @model_validator(mode="after")
+    def _has_rows(self) -> DataConfig:
+        if self.train is None and not self.vqa:
+            raise ValueError("train: isn't given; name a parquet file, or visual questions in vqa")
+        if self.vqa_share is not None and (self.train is None or not self.vqa):
+            raise ValueError("vqa_share: is a share of visual questions among other rows; name both, or leave it out")
+        if self.vqa_limit is not None and not self.vqa:
+            raise ValueError("vqa_limit: is for visual questions; name their files in vqa, or leave it out")
+        return self
 
 
 class LoraConfig(_Part):
@@ -122,6 +151,9 @@ class GrpoConfig(_Part):
         A recipe of `medground.rewards`, or the dotted path of one.
     weights : dict of str to float
         Changes to the recipe's weights.
+    vqa_recipe, vqa_weights
+        The same for visual questions. Each row is scored by the recipe of its own task alone, and its terms are logged
+        under that recipe's name.
     generations : int
         Completions of one prompt, the group (num_generations).
     beta : float
@@ -138,7 +170,9 @@ class GrpoConfig(_Part):
         By whose standard deviation advantages are divided.
     credit : {"completion", "number"}
         Whether all tokens of a completion share its advantage, or each number of the answer has its own; see
-        `medground.train.credit`. For the latter, one prompt's completions must lie in one process.
+        `medground.train.credit`. For the latter, one prompt's completions must lie in one process. In completions of
+        visual questions all tokens share it in any case: a final box is written twice, and one number exchanged in one
+        of the two places would tell of their agreement alone.
     iterations : int
         Updates made from the same completions (num_iterations).
     steps_per_generation : int or None
@@ -153,6 +187,8 @@ class GrpoConfig(_Part):
 
     recipe: str = "medground"
     weights: dict[str, float] = {}
+    vqa_recipe: str = "thinkvg"
+    vqa_weights: dict[str, float] = {}
     generations: Annotated[int, Field(ge=2)] = 8
     beta: NonNegative = 0.0
     temperature: Annotated[float, Field(gt=0)] = 1.0
@@ -278,6 +314,8 @@ class TrainConfig(_Part):
             raise ValueError("data.drop_words is for kind 'sft'; set it to 0")
         if self.kind == "grpo" and self.data.augment:
             raise ValueError("data.augment is for kind 'sft'; a group's reward needs one truth: set it to false")
+        if self.kind == "grpo" and self.data.vqa and self.data.mode == "direct":
+            raise ValueError("data.mode 'direct': visual questions are rewarded for their reasoning; set it to 'both'")
         if self.grpo.credit == "number" and self.grpo.scale_rewards == "batch":
             raise ValueError("grpo.credit = 'number' compares within groups; set scale_rewards to 'group' or 'none'")
         if self.batch_statistics and (self.kind == "grpo" or self.lora is not None or self.freeze_vision):

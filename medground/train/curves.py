@@ -146,10 +146,9 @@ def series(lines: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[tuple
     """
     found: dict[str, dict[str, list[tuple[int, float]]]] = {name: {} for name in [*dict(_SECTIONS), _OTHER]}
     for line in lines:
-        for name, value in _flat(
-            {name: value for name, value in (line.get("checkup") or {}).items() if name != "rows"}
-        ):
-            found["Validation"].setdefault(name, []).append((line["step"], value))
+        for name, value in _flat(line.get("checkup") or {}):
+            if name.rpartition("/")[2] != "rows":
+                found["Validation"].setdefault(name, []).append((line["step"], value))
         for name, value in _flat({name: value for name, value in line.items() if name not in _ABOUT}):
             section = next((title for title, pattern in _SECTIONS if re.fullmatch(pattern, name)), _OTHER)
             found[section].setdefault(name, []).append((line["step"], value))
@@ -185,7 +184,7 @@ def write_page(folder: str | Path, *, title: str = "") -> Path:
     Parameters
     ----------
     folder : path
-        Has ``log.jsonl``, and ``eval/step-NNNNNN.png`` where checks were made.
+        Has ``log.jsonl``, and ``eval/step-NNNNNN.png`` or ``eval/visual-NNNNNN.png`` where checks were made.
     title : str
         The folder's name where it is empty.
 
@@ -217,20 +216,22 @@ def write_page(folder: str | Path, *, title: str = "") -> Path:
             others = f"<details><summary>{section}</summary><div class=charts>{charts}</div></details>"
         else:
             parts.append(f"<h2>{section}</h2><div class=charts>{charts}</div>")
-    parts += [*_pictures(folder), others]
+    for stem, what in (("step", "validation rows"), ("visual", "visual questions")):
+        parts += _pictures(folder, stem, what)
+    parts.append(others)
     page = folder / "curves.html"
     filled = {"title": html.escape(title), "body": "\n".join(parts)}
     write_text(page, re.sub(r"\{(title|body)\}", lambda match: filled[match[1]], _PAGE))
     return page
 
 
-def _pictures(folder: Path) -> list[str]:
-    grids = sorted(folder.glob("eval/step-*.png"))
+def _pictures(folder: Path, stem: str, what: str) -> list[str]:
+    grids = sorted(folder.glob(f"eval/{stem}-*.png"))
     if not grids:
         return []
     last = len(grids) - 1
     picked = sorted({round(at * last / max(1, MOST_GRIDS - 1)) for at in range(MOST_GRIDS)}) if last else [0]
-    parts = ["<h2>The same validation rows over time</h2><p>Orange box: answered; white box: true.</p>"]
+    parts = [f"<h2>The same {what} over time</h2><p>Orange box: answered; white box: true.</p>"]
     for at in picked:
         # A grid that can't be read is no reason to be without curves; the page says so in its place.
         step = int(re.sub(r"\D", "", grids[at].stem) or 0)

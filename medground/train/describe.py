@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+from medground.data.layouts.vqa import import_vqa_rows
 from medground.data.pixels import open_image, open_mask
+from medground.data.rows import Row
 from medground.data.schema import parquet_files, read_rows
+from medground.data.vqa_rows import VqaRow
 from medground.errors import ConfigError, TruthError
 from medground.prompts import Mode
 from medground.reasoners import Request
 from medground.reasoners._asking import Asker
 from medground.rewards import load_recipe
 from medground.train.config import TrainConfig
+from medground.train.mixture import epoch_counts, visual_count
 from medground.train.record import last_checkpoint
-from medground.train.rows import completion_of, epoch_counts
+from medground.train.rows import completion_of
 from medground.train.start import count_parameters, freeze, is_vision, lora_config, read_asker, total_steps, world_size
+from medground.train.vqa import question_of, told_by, written_for
 
 __all__ = ["describe_run", "memory_estimate"]
 
@@ -37,7 +44,9 @@ def describe_run(config: TrainConfig) -> str:
     """
     if config.kind == "grpo":
         load_recipe(config.grpo.recipe).reweighted(**config.grpo.weights)
-    rows, sample = _count(config)
+        load_recipe(config.grpo.vqa_recipe).reweighted(**config.grpo.vqa_weights)
+    counts, sample = _count(config)
+    rows = sum(counts)
     asker, model = read_asker(config, weights=False)
     name = type(model).__name__
     freeze(config, model)
@@ -61,7 +70,7 @@ def describe_run(config: TrainConfig) -> str:
         ("model", f"{config.model} ({shape})"),
         ("parameters", f"{trained}; vision tower {_count_words(tower)}{frozen}"),
         ("asked", f"template {asker.template}, answers in {asker.coordinates}, at most {asker.max_pixels} pixels"),
-        ("rows", f"{rows} from {config.data.train}, asked to {_MODES[config.data.mode]}"),
+        ("rows", f"{_rows_words(config, counts)}, asked to {_MODES[config.data.mode]}"),
         (
             "steps",
             f"{steps} of {_step_words(config, sequences)}, {steps * _rows_a_step(config, sequences) / rows:.3g} epochs",
@@ -69,7 +78,9 @@ def describe_run(config: TrainConfig) -> str:
         ("tokens", f"prompt {prompt[0]} (longest {prompt[1]}), {_completion_words(config, completion)}"),
     ]
     if config.kind == "grpo":
-        lines.append(("reward", f"{config.grpo.recipe}, KL {config.grpo.beta:g}, loss {config.grpo.loss_type}"))
+        named = ((config.data.train, config.grpo.recipe), (config.data.vqa, config.grpo.vqa_recipe))
+        recipes = " and ".join(recipe for rows_of, recipe in named if rows_of)
+        lines.append(("reward", f"{recipes}, KL {config.grpo.beta:g}, loss {config.grpo.loss_type}"))
     weights, activations = memory_estimate(config, model, longest)
     lines.append(
         (
@@ -86,22 +97,51 @@ def describe_run(config: TrainConfig) -> str:
 _MODES = {"reason": "reason", "direct": "answer directly", "both": "reason, or (a quarter) to answer directly"}
 
 
-def _count(config: TrainConfig) -> tuple[int, list[Any]]:
-    """Return how many rows an epoch has (about, where both a limit and weights are set), and some of the rows."""
+def _rows_words(config: TrainConfig, counts: tuple[int, int]) -> str:
+    data = config.data
+    found = [] if data.train is None else [f"{counts[0]} from {data.train}"]
+    return " and ".join([*found, *([f"{counts[1]} visual questions from {', '.join(data.vqa)}"] if data.vqa else [])])
+
+
+def _count(config: TrainConfig) -> tuple[tuple[int, int], list[Any]]:
+    """Return how many rows and visual questions an epoch has (about, where limits are set), and some of the rows."""
+    data = config.data
     sizes: Counter[str] = Counter()
+    visual = 0
     sample: list[Any] = []
-    for file in parquet_files(config.data.train):
+    seen: Counter[type] = Counter()
+    for row, home in _rows(config):
+        if row.split not in ("train", ""):
+            continue
+        row.truth()
+        if isinstance(row, VqaRow):
+            visual += 1
+        else:
+            sizes[row.source] += 1
+        seen[type(row)] += 1
+        if seen[type(row)] % 97 == 1 and seen[type(row)] // 97 < SAMPLED:
+            sample.append((row, data.root or home))
+    for found, named in ((sizes.total(), data.train), (visual, data.vqa and ", ".join(data.vqa))):
+        if named and not found:
+            raise ConfigError(f"{named}: has no rows of split 'train'; name another file")
+    others = 0
+    if sizes:
+        share = min(1.0, (data.limit or sizes.total()) / sizes.total())
+        others = round(share * sum((epoch_counts(sizes, data.weights) if data.weights else sizes).values()))
+    if data.vqa_limit is not None:
+        visual = min(visual, max(1, round(data.vqa_limit * (visual if data.vqa_limit < 1 else 1))))
+    return (others, visual_count(visual, others, data.vqa_share)), sample
+
+
+def _rows(config: TrainConfig) -> Iterator[tuple[Row | VqaRow, Path]]:
+    """Yield all rows, each with the folder at which its relative paths start."""
+    for file in () if config.data.train is None else parquet_files(config.data.train):
         for row in read_rows(file):
-            if row.split in ("train", ""):
-                row.truth()
-                sizes[row.source] += 1
-                if sizes.total() % 97 == 1 and len(sample) < SAMPLED:
-                    sample.append((row, config.data.root or file.parent))
-    if not sizes:
-        raise ConfigError(f"{config.data.train}: has no rows of split 'train'; name another file")
-    share = min(1.0, (config.data.limit or sizes.total()) / sizes.total())
-    weighted = epoch_counts(sizes, config.data.weights) if config.data.weights else sizes
-    return round(share * sum(weighted.values())), sample
+            yield row, file.parent
+    for path in config.data.vqa or ():
+        for file in parquet_files(path):
+            for question in import_vqa_rows(file):
+                yield question, file.parent
 
 
 def _tokens(config: TrainConfig, asker: Asker, sample: list[Any]) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -109,13 +149,17 @@ def _tokens(config: TrainConfig, asker: Asker, sample: list[Any]) -> tuple[tuple
     prompts, completions = [], []
     for row, root in sample:
         mode: Mode = "direct" if config.data.mode == "direct" else "reason"
-        asked = asker.prepare(Request(open_image(row.image, root), row.question, mode))
+        image, visual = open_image(row.image, root), isinstance(row, VqaRow)
+        asked = asker.prepare(question_of(row, image, mode) if visual else Request(image, row.question, mode))
         made = asker.processor.apply_chat_template(
             [asked.messages], add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
         )
         prompts.append(made["input_ids"].shape[1])
         try:
-            said = completion_of(row, row.mask and open_mask(row.mask, root), asked, mode)
+            if visual:
+                said = told_by(written_for(row, asked.space), mode)
+            else:
+                said = completion_of(row, row.mask and open_mask(row.mask, root), asked, mode)
         except TruthError:
             continue  # without key points; SFT refuses such a row, GRPO has no need of them
         completions.append(len(asker.processor.tokenizer(said, add_special_tokens=False)["input_ids"]) + 1)

@@ -12,11 +12,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 import medground
 from medground._io import make_folder, sha256, write_json
 from medground.data.schema import parquet_files
 from medground.errors import ConfigError
-from medground.prompts import template_digest
+from medground.prompts import VISUAL, template_digest
 from medground.reasoners._asking import Asker
 from medground.train.config import TrainConfig
 from medground.train.start import world_size
@@ -26,7 +28,7 @@ __all__ = ["last_checkpoint", "open_run", "versions"]
 MAY_CHANGE = ("name", "out", "steps", "epochs", "eval_every", "segmenter", "save_every", "log_every", "keep", "workers")
 """Settings that a resumed run may change. More `steps` or `epochs` also stretch what is left of the schedule."""
 
-DATA_MAY_CHANGE = ("train", "val", "root", "val_limit")
+DATA_MAY_CHANGE = ("train", "val", "vqa", "vqa_val", "root", "val_limit")
 """Of ``[data]``: rows are held to their files' digests, not to where they lie."""
 
 PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "numpy")
@@ -113,19 +115,21 @@ def open_run(config: TrainConfig, asker: Asker, *, resume: bool = False) -> Path
         raise ConfigError(f"{folder}: there is no run to go on with; leave out --resume")
     if not resume and checkpoint is not None:
         raise ConfigError(f"{folder}: holds checkpoints of a run; give --resume to go on with it, or set another out")
-    data = {"train": _digests(config.data.train)}
-    if config.data.val is not None:
-        data["val"] = _digests(config.data.val)
+    given = {"train": _listed(config.data.train), "val": _listed(config.data.val)}
+    given |= {"vqa": config.data.vqa or (), "vqa_val": config.data.vqa_val or ()}
+    asked = {
+        "template": asker.template,
+        "digest": template_digest(asker.template),
+        "coordinates": asker.coordinates,
+    }
+    if config.data.vqa or config.data.vqa_val:
+        asked["visual"] = template_digest(VISUAL[asker.template])
     now: dict[str, Any] = {
         "settings": config.settings(),
         "versions": versions(),
         "processes": world_size(),
-        "asked": {
-            "template": asker.template,
-            "digest": template_digest(asker.template),
-            "coordinates": asker.coordinates,
-        },
-        "data": data,
+        "asked": asked,
+        "data": {name: _digests(paths) for name, paths in given.items() if paths},
     }
     if resume:
         before = _read(file)
@@ -137,8 +141,12 @@ def open_run(config: TrainConfig, asker: Asker, *, resume: bool = False) -> Path
     return checkpoint if resume else None
 
 
-def _digests(path: str) -> dict[str, str]:
-    return {file.name: sha256(file) for file in parquet_files(path)}
+def _listed(path: str | None) -> tuple[str, ...]:
+    return () if path is None else (path,)
+
+
+def _digests(paths: Sequence[str]) -> dict[str, str]:
+    return {file.name: sha256(file) for path in paths for file in parquet_files(path)}
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -150,10 +158,12 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _check_same(file: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
-    for key, was, is_now in _differences(before.get("settings", {}), now["settings"]):
+    for key, was, is_now in _differences(_filled(before.get("settings", {})), now["settings"]):
         raise ConfigError(f"{file}: {key}: was {was!r} and is now {is_now!r}; --resume can't change it")
-    if sorted(before["data"]["train"].values()) != sorted(now["data"]["train"].values()):
-        raise ConfigError(f"{file}: data.train: the rows aren't those that the run began with; restore them")
+    for name in ("train", "vqa"):
+        was, is_now = (sorted(each["data"].get(name, {}).values()) for each in (before, now))
+        if was != is_now:
+            raise ConfigError(f"{file}: data.{name}: the rows aren't those that the run began with; restore them")
     if before.get("processes") != now["processes"]:
         raise ConfigError(
             f"{file}: the run was made by {before.get('processes')} processes and there are {now['processes']}; each "
@@ -161,6 +171,14 @@ def _check_same(file: Path, before: dict[str, Any], now: dict[str, Any]) -> None
         )
     if before["asked"] != now["asked"]:
         raise ConfigError(f"{file}: the model was asked with {before['asked']} and now with {now['asked']}")
+
+
+def _filled(settings: Any) -> Any:
+    """Return a run's settings with what later versions added, as it counted then: by its default."""
+    try:
+        return TrainConfig.model_validate(settings).settings()
+    except ValidationError:  # of settings that are no longer known, which then differ
+        return settings
 
 
 def _differences(before: Any, now: Any, path: Sequence[str] = ()) -> list[tuple[str, Any, Any]]:

@@ -36,6 +36,7 @@ from trl.trainer.utils import RepeatSampler
 
 from medground.adapters import weighted
 from medground.adapters.trl import RecipeReward
+from medground.data.rows import Row
 from medground.errors import ConfigError, TruthError
 from medground.rewards import Recipe, score_batch
 from medground.train.checkup import checkups
@@ -87,18 +88,18 @@ def train_grpo(config: TrainConfig, *, resume: bool = False, progress: Told | No
     """
     if config.kind != "grpo":
         raise ConfigError(f"{config.name}: kind is {config.kind!r}; reinforcement is for kind 'grpo'")
-    recipe = weighted(config.grpo.recipe, config.grpo.weights)
+    recipe, vqa_recipe = recipes_of(config)
     rows, left_out = scorable(open_rows(config), recipe)
     start = load_start(config)
     examples = Examples(rows, config, start.asker)
     settings = grpo_arguments(config, len(examples))
     checkpoint = open_run(config, start.asker, resume=resume)
     continuation = _Continuation()
-    checks = checkups(config, start.asker, recipe)
+    checks = checkups(config, start.asker, recipe, vqa_recipe)
     with _without_bars(), explained(config, lambda: continuation.step):
         trainer = _Trainer(
             model=start.model,
-            reward_funcs=RecipeReward(recipe, name=recipe.name),
+            reward_funcs=rewards_of(config, recipe, vqa_recipe),
             args=settings,
             train_dataset=dataset(examples, len(examples)),
             processing_class=start.processor,
@@ -116,6 +117,34 @@ def train_grpo(config: TrainConfig, *, resume: bool = False, progress: Told | No
             _log.warning("%d rows ask for what is absent, which %s can't score; left out", left_out, recipe.name)
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     return save_model(trainer, start, config)
+
+
+def recipes_of(config: TrainConfig) -> tuple[Recipe, Recipe]:
+    """Return the recipe that scores grounding, and the one that scores visual questions.
+
+    Raises
+    ------
+    ConfigError
+        When one isn't known, both are asked for and have one name, or the latter can't score visual questions.
+    """
+    grpo = config.grpo
+    recipe, visual = weighted(grpo.recipe, grpo.weights), weighted(grpo.vqa_recipe, grpo.vqa_weights)
+    if config.data.vqa and config.data.train is not None and recipe.name == visual.name:
+        raise ConfigError(f"grpo.vqa_recipe: is called {visual.name} like grpo.recipe; give one of them another name")
+    return recipe, visual
+
+
+class _VisualReward(RecipeReward):
+    """A recipe for the visual questions among other rows; it has no say in the others."""
+
+    def __call__(self, completions: Any, **columns: Any) -> list[float | None]:
+        return super().__call__(completions, **{**columns, "ground_truth": columns["visual_truth"]})
+
+
+def rewards_of(config: TrainConfig, recipe: Recipe, visual: Recipe) -> list[RecipeReward]:
+    """Return a reward function for each task that there are rows of; each has a say in its own rows alone."""
+    rewards = [] if config.data.train is None else [RecipeReward(recipe, name=recipe.name)]
+    return [*rewards, _VisualReward(visual, name=visual.name)] if config.data.vqa else rewards
 
 
 def grpo_arguments(config: TrainConfig, rows: int) -> GRPOConfig:
@@ -183,13 +212,14 @@ def grpo_arguments(config: TrainConfig, rows: int) -> GRPOConfig:
 
 def scorable(rows: Rows, recipe: Recipe) -> tuple[Rows, int]:
     """Leave out rows whose target is absent where a recipe can't score them, and return how many those were."""
-    absent = [index for index in range(len(rows)) if rows[index].absent]
+    each = ((index, rows[index]) for index in range(len(rows)) if not rows.is_visual(index))
+    absent = [(index, row) for index, row in each if isinstance(row, Row) and row.absent]
     if not absent:
         return rows, 0
     try:
-        recipe.read_truth(rows[absent[0]].ground_truth(), None)
+        recipe.read_truth(absent[0][1].ground_truth(), None)
     except TruthError:
-        gone = {rows.places[index] for index in absent}
+        gone = {rows.places[index] for index, _ in absent}
         rows.places = [place for place in rows.places if place not in gone]
         return rows, len(gone)
     return rows, 0
@@ -252,6 +282,8 @@ class _Trainer(GRPOTrainer):
         kept = [ids[:count] for ids, count in zip(made["completion_ids"].tolist(), sizes, strict=True)]
         told = []
         for start in range(0, len(inputs), size):
+            if inputs[start]["ground_truth"] is None:  # a visual question
+                continue
             truth = self.recipe.read_truth(inputs[start]["ground_truth"], None)
 
             def score(texts: list[str], truth: Any = truth) -> list[float]:

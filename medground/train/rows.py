@@ -2,14 +2,14 @@
 
 ``prompt`` (messages, the picture's place before the text), ``image`` (PIL, within the pixel budget), and ``completion``
 (SFT) or ``ground_truth`` (GRPO: JSON in the very numbers that the model writes). The prompt is made by the same hand
-that asks the trained model (`medground.reasoners._asking.Asker`).
+that asks the trained model (`medground.reasoners._asking.Asker`). Where visual questions are among the rows, GRPO is
+given their truths as ``visual_truth``; of the two columns each row has one, and None in the other.
 """
 
 from __future__ import annotations
 
 import json
 import random
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -20,9 +20,12 @@ from PIL import Image
 
 from medground.coords import space_named
 from medground.data.columns import FieldError, row_of
+from medground.data.layouts import vqa_own
+from medground.data.layouts._vqa import cleared
 from medground.data.pixels import open_image, open_mask
 from medground.data.rows import Row
 from medground.data.schema import parquet_files, split_of_name
+from medground.data.vqa_rows import VqaRow
 from medground.errors import ConfigError, MissingExtraError, TruthError
 from medground.images import MedicalImage
 from medground.masks import encode_rle, key_points
@@ -32,10 +35,12 @@ from medground.reasoners import Request
 from medground.reasoners._asking import Asker, Prepared
 from medground.rewards.evidence import Facts
 from medground.train.config import TrainConfig
+from medground.train.mixture import drawn_rows, group_counts
 from medground.train.varied import drop_words, plain_trace, vary
+from medground.train.vqa import question_of, seen_anew, told_by, written_for
 from medground.types import Box, Mask, Point
 
-__all__ = ["DIRECT_SHARE", "Examples", "Rows", "completion_of", "dataset", "epoch_counts", "open_rows"]
+__all__ = ["DIRECT_SHARE", "Examples", "Rows", "completion_of", "dataset", "open_rows"]
 
 DIRECT_SHARE = 0.25
 """How often a row is asked for the answer alone where ``data.mode`` is ``both``."""
@@ -44,22 +49,29 @@ KEPT = 4
 """Prepared rows that are kept: GRPO asks for each prompt as often as it has completions, in a row."""
 
 
-class Rows(Sequence[Row]):
-    """Rows of parquet files in U-MRG's layout, on disk until they are asked for, and fast in any order.
+_Place = tuple[int, int]
+
+
+class Rows(Sequence[Row | VqaRow]):
+    """Rows of parquet files, on disk until they are asked for, and fast in any order.
 
     Parameters
     ----------
     files : sequence of path
+        In U-MRG's layout.
     cache : path
         Folder for the memory-mapped copies that `datasets` makes of parquet files.
+    vqa : sequence of path
+        Visual questions in our own layout; they come after the others.
     """
 
-    def __init__(self, files: Sequence[Path], cache: Path) -> None:
+    def __init__(self, files: Sequence[Path], cache: Path, vqa: Sequence[Path] = ()) -> None:
         try:
             from datasets import Dataset, disable_progress_bars, enable_progress_bars, is_progress_bar_enabled
         except ImportError as error:
             raise MissingExtraError("datasets", extra="train", purpose="training") from error
-        self.files = list(files)
+        self.files = [*files, *vqa]
+        self._first_visual = len(files)
         shown = is_progress_bar_enabled()
         disable_progress_bars()
         try:
@@ -79,14 +91,21 @@ class Rows(Sequence[Row]):
     def __len__(self) -> int:
         return len(self.places)
 
-    def __getitem__(self, index: int) -> Row:  # type: ignore[override]
+    def __getitem__(self, index: int) -> Row | VqaRow:  # type: ignore[override]
         part, number = self.places[index]
         file = self.files[part]
         record = self._tables[part][number].to_pylist()[0]
+        name, split = f"{file.stem}/{number}", split_of_name(file)
         try:
-            return row_of(record, name=f"{file.stem}/{number}", split=split_of_name(file))
+            if self.is_visual(index):
+                return vqa_own.row_of(cleared(record), {"id": name, "split": split, "coordinates": "pixels"})
+            return row_of(record, name=name, split=split)
         except FieldError as error:
             raise TruthError(f"{file}: row {number}: {error}") from error
+
+    def is_visual(self, index: int) -> bool:
+        """Return whether a row is a visual question."""
+        return self.places[index][0] >= self._first_visual
 
     def where(self, index: int) -> str:
         """Return the file and the row's number in it, for an error."""
@@ -108,37 +127,51 @@ def open_rows(config: TrainConfig, split: Literal["train", "val"] = "train") -> 
     TruthError
         When a row can't be trained on; names the file, the row and the field.
     """
-    path = config.data.train if split == "train" else config.data.val
-    limit = config.data.limit if split == "train" else config.data.val_limit
-    if path is None:
-        raise ConfigError("data.val: isn't given; name the parquet file with validation rows")
-    rows = Rows(parquet_files(path), config.folder / "rows")
-    kept = []
+    data = config.data
+    file, vqa = (data.train, data.vqa) if split == "train" else (data.val, data.vqa_val)
+    if file is None and not vqa:
+        raise ConfigError("data.val: isn't given; name the parquet file with validation rows, or visual questions")
+    files = [] if file is None else parquet_files(file)
+    rows = Rows(files, config.folder / "rows", [each for path in vqa or () for each in parquet_files(path)])
+    kept: list[_Place] = []
+    asked: list[_Place] = []
     for index in range(len(rows)):
         try:
             row = rows[index]
             if row.split not in (split, ""):
                 continue
-            kept.append(rows.places[index])
+            (asked if rows.is_visual(index) else kept).append(rows.places[index])
             rows.sources[rows.places[index]] = row.source
             row.truth()
-            if config.kind == "sft" and split == "train":
+            if isinstance(row, Row) and config.kind == "sft" and split == "train":
                 _check_answer(row)
-            if row.image.data is None and not row.image.file(config.data.root or rows.home(index)).is_file():
+            if row.image.data is None and not row.image.file(data.root or rows.home(index)).is_file():
                 raise TruthError(f"image: there is no file {row.image.path}; restore it or set data.root")
         except TruthError as error:
             told = str(error)
-            raise TruthError(told if told.startswith(str(path)) else f"{rows.where(index)}: {told}") from error
-    if not kept:
-        raise ConfigError(f"{path}: has no rows of split {split!r}; name another file")
-    if limit is not None and limit < len(kept):
-        chosen = np.random.default_rng([config.seed, 1]).permutation(len(kept))[:limit]
-        kept = [kept[index] for index in sorted(chosen.tolist())]
-    rows.places = kept
-    if split == "train" and (unknown := set(config.data.weights) - set(rows.sources.values())):
-        known = ", ".join(sorted(set(rows.sources.values())))
-        raise ConfigError(f"data.weights: no row is of {', '.join(sorted(unknown))}; the sources are {known}")
+            known = any(told.startswith(str(path)) for path in (file, *(vqa or ())) if path is not None)
+            raise TruthError(told if known else f"{rows.where(index)}: {told}") from error
+    for found, named in ((kept, files), (asked, vqa)):
+        if named and not found:
+            shown = file if named is files else ", ".join(vqa or ())
+            raise ConfigError(f"{shown}: has no rows of split {split!r}; name another file")
+    limits = (data.limit, data.vqa_limit) if split == "train" else (data.val_limit, data.val_limit)
+    rows.places = _some(kept, limits[0], [config.seed, 1]) + _some(asked, limits[1], [config.seed, 3])
+    sources = {rows.sources[place] for place in kept}
+    if split == "train" and (unknown := set(data.weights) - sources):
+        raise ConfigError(
+            f"data.weights: no row is of {', '.join(sorted(unknown))}; the sources are {', '.join(sorted(sources))}"
+        )
     return rows
+
+
+def _some(places: list[_Place], limit: float | None, seed: list[int]) -> list[_Place]:
+    """Return so many places (below 1: a share of them) in their order, drawn evenly."""
+    count = len(places) if limit is None else max(1, round(limit * len(places))) if limit < 1 else round(limit)
+    if count >= len(places):
+        return places
+    chosen = np.random.default_rng(seed).permutation(len(places))[:count]
+    return [places[index] for index in sorted(chosen.tolist())]
 
 
 def _check_answer(row: Row) -> None:
@@ -170,7 +203,7 @@ class Examples:
         self.rows, self.config, self.asker = rows, config, asker
         self.in_a_row, self.with_image = in_a_row, with_image
         self._kept: dict[int, dict[str, Any]] = {}
-        self._counts = _counts(rows, config)
+        self._counts = group_counts(rows, config.data)
         self._epoch: tuple[int, npt.NDArray[np.int64]] = (-1, np.empty(0, np.int64))
         images = asker.processor.image_processor
         size = dict(images.size)
@@ -203,7 +236,7 @@ class Examples:
         root = self.config.data.root or self.rows.home(index)
         rng = random.Random(f"{self.config.seed}/{epoch}/{row.id}")  # noqa: S311 - chance for training, not for secrets
         try:
-            return self._example(row, root, rng)
+            return self._visual(row, root, rng) if isinstance(row, VqaRow) else self._example(row, root, rng)
         except (TruthError, ValueError) as error:
             raise TruthError(f"{self.rows.where(index)}: {error}") from error
 
@@ -232,12 +265,27 @@ class Examples:
         truth = self._truth(row, image, mask, asked, mode)
         if self.with_image and row.image.path is not None:
             truth["image"] = str(Path(root) / row.image.path)
-        return {**example, "ground_truth": json.dumps(truth)}
+        return {**example, **self._truths(json.dumps(truth), None)}
+
+    def _visual(self, row: VqaRow, root: str | Path, rng: random.Random) -> dict[str, Any]:
+        image = open_image(row.image, root)
+        if self.config.data.augment:
+            row, image = seen_anew(row, image, rng, most=self._most)
+        mode = self._mode(row, rng)
+        asked = self.asker.prepare(question_of(row, image, mode))
+        example: dict[str, Any] = {"id": row.id, "prompt": _messages(asked), "image": self._fitted(asked.picture)}
+        written = written_for(row, asked.space)
+        if self.config.kind == "sft":
+            return {**example, "completion": [{"role": "assistant", "content": told_by(written, mode)}]}
+        return {**example, **self._truths(None, written.ground_truth())}
+
+    def _truths(self, truth: str | None, visual: str | None) -> dict[str, str | None]:
+        return {"ground_truth": truth, **({"visual_truth": visual} if self.config.data.vqa else {})}
 
     def _order(self, epoch: int) -> npt.NDArray[np.int64]:
         """Return the rows of an epoch; drawn anew for each, and in an order of its own where places count on."""
         if self._epoch[0] != epoch:
-            drawn = _drawn(self.rows, self._counts, self.config.seed, epoch)
+            drawn = drawn_rows(self.rows, self.config.data, self._counts, self.config.seed, epoch)
             shuffled = np.random.default_rng([self.config.seed, epoch]).permutation(len(drawn))
             self._epoch = epoch, drawn[shuffled] if self.in_a_row else drawn
         return self._epoch[1]
@@ -251,10 +299,12 @@ class Examples:
         resample = Image.Resampling(self.asker.processor.image_processor.resample)
         return picture.resize(self._size, resample)
 
-    def _mode(self, row: Row, rng: random.Random) -> Mode:
+    def _mode(self, row: Row | VqaRow, rng: random.Random) -> Mode:
         chosen = self.config.data.mode
-        if self.config.kind == "sft" and not row.reasoning:
+        if self.config.kind == "sft" and not (row.thinking if isinstance(row, VqaRow) else row.reasoning):
             return "direct"  # asked to reason and shown none, a model would learn to leave it out
+        if self.config.kind == "grpo" and isinstance(row, VqaRow):
+            return "reason"  # their recipes score it
         if chosen == "both":
             return "direct" if rng.random() < DIRECT_SHARE else "reason"
         return chosen
@@ -300,42 +350,6 @@ def completion_of(row: Row, mask: Mask | None, asked: Prepared, mode: Mode) -> s
             raise TruthError("point_2d: is missing, and there is no mask to take key points from; add one of the two")
         points = key_points(mask)
     return format_answer(box, points, asked.space, reasoning=row.reasoning if mode == "reason" else None)
-
-
-def epoch_counts(sizes: Mapping[str, int], weights: Mapping[str, float]) -> dict[str, int]:
-    """Return how many examples of each source an epoch has, for so many rows of each and `data.weights`.
-
-    Examples
-    --------
-    >>> epoch_counts({"many": 400, "few": 3}, {"many": 0.25, "few": 2})
-    {'few': 6, 'many': 100}
-    """
-    return {source: max(1, round(size * weights.get(source, 1.0))) for source, size in sorted(sizes.items())}
-
-
-def _counts(rows: Rows, config: TrainConfig) -> dict[str, int]:
-    """Return how many examples of each source an epoch has; "" stands for all where no source has a weight."""
-    weights = config.data.weights
-    if not weights:
-        return {"": len(rows)}
-    return epoch_counts(Counter(rows.sources[place] for place in rows.places), weights)
-
-
-def _drawn(rows: Rows, counts: Mapping[str, int], seed: int, epoch: int) -> npt.NDArray[np.int64]:
-    """Return the rows that an epoch shows, in the order of the file; of a source each as often, give or take one."""
-    if "" in counts:
-        return np.arange(len(rows))
-    own: dict[str, list[int]] = {}
-    for index, place in enumerate(rows.places):
-        own.setdefault(rows.sources[place], []).append(index)
-    drawn: list[int] = []
-    for number, (source, count) in enumerate(counts.items()):
-        whole, rest = divmod(count, len(own[source]))
-        # One order for all epochs, which they take turns at: with 0.25, four of them show each row once.
-        turns = np.random.default_rng([seed, 2, number]).permutation(own[source])
-        some = turns[(epoch * rest + np.arange(rest)) % len(turns)]
-        drawn += own[source] * whole + some.tolist()
-    return np.sort(np.array(drawn, np.int64))
 
 
 def dataset(examples: Examples, length: int) -> Any:
