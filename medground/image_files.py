@@ -191,13 +191,13 @@ def _label(path: Path) -> str:
 # of silence are process-wide state, hence the lock.
 _LOUD = (
     "PIL.Image", "PIL.ImageFile", "PIL.PngImagePlugin", "PIL.TiffImagePlugin", "nibabel.global", "pydicom",
-    "pydicom.pixels.decoders.base", "pydicom.pixels.encoders.base", "pydicom.pixels.utils", "pylibjpeg", "pylibjpeg.utils", "libjpeg", "openjpeg",
-    "openjpeg.utils", "openjpeg._openjpeg", "rle", "highdicom.base", "highdicom.color", "highdicom.frame",
-    "highdicom.image", "highdicom.io", "highdicom.ko.sop", "highdicom.legacy.sop", "highdicom.pr.content",
-    "highdicom.pr.sop", "highdicom.sc.sop", "highdicom.seg.sop", "highdicom.spatial", "highdicom.sr.coding",
-    "highdicom.sr.content", "highdicom.sr.sop", "highdicom.sr.templates", "highdicom.uid", "dicomweb_client.web",
-    "dicomweb_client.session_utils", "urllib3.connection", "urllib3.connectionpool",
-    "urllib3.response", "urllib3.util.retry",
+    "pydicom.pixels.decoders.base", "pydicom.pixels.encoders.base", "pydicom.pixels.utils", "pylibjpeg",
+    "pylibjpeg.utils", "libjpeg", "openjpeg", "openjpeg.utils", "openjpeg._openjpeg", "rle", "highdicom.base",
+    "highdicom.color", "highdicom.frame", "highdicom.image", "highdicom.io", "highdicom.ko.sop", "highdicom.legacy.sop",
+    "highdicom.pr.content", "highdicom.pr.sop", "highdicom.sc.sop", "highdicom.seg.sop", "highdicom.spatial",
+    "highdicom.sr.coding", "highdicom.sr.content", "highdicom.sr.sop", "highdicom.sr.templates", "highdicom.uid",
+    "dicomweb_client.web", "dicomweb_client.session_utils", "urllib3.connection", "urllib3.connectionpool",
+    "urllib3.response", "urllib3.util.retry", "retrying",
 )  # fmt: skip
 _LOCK = threading.RLock()
 
