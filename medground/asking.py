@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import time
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, get_args
+from pathlib import Path
+from typing import Any, get_args
 
 from medground.answers import QuestionType, chosen, yes_or_no
 from medground.coords import Space
@@ -21,13 +23,13 @@ from medground.prompts.vqa import MAX_EARLIER, Visual
 from medground.reasoners import Completion, Request
 from medground.rewards.thinkvg_reading import find_mentions
 from medground.segmenters import Prompt
-from medground.types import LocatedRegion, Mask, Reply
-from medground.vqa_parsing import Answered, Named, parse_answer
+from medground.types import Box, LocatedRegion, Mask, Reply
+from medground.vqa_parsing import UNNAMED, Answered, Named, parse_answer
 
-if TYPE_CHECKING:
-    from medground.types import Box
+__all__ = ["Conversation", "ask", "in_pixels", "read_earlier", "stream", "visual_of"]
 
-__all__ = ["Conversation", "ask", "in_pixels", "stream", "visual_of"]
+MAX_EARLIER_BYTES = 1 << 26
+"""The largest file of earlier regions that is read; masks in it are long."""
 
 
 class Conversation:
@@ -215,6 +217,60 @@ def in_pixels(said: Answered, space: Space) -> Answered:
         mentions=there(said.mentions),
         space=space,
     )
+
+
+def read_earlier(path: str | Path, space: Space) -> list[LocatedRegion]:
+    """Return the regions of a file that `save_reply` or `save_result` wrote about a picture, without their masks.
+
+    Parameters
+    ----------
+    path : str or Path
+        JSON: an object with ``regions``, or with the ``bbox`` of a grounding, or a list of objects with ``ref`` and
+        ``box`` [x1, y1, x2, y2] in source pixels.
+    space : Space
+        The picture's pixels; a ``width`` and ``height`` in the file must be the same.
+
+    Raises
+    ------
+    ConfigError
+        When the file can't be read, holds no such regions, or is about a picture of another size.
+    """
+    try:
+        if Path(path).stat().st_size > MAX_EARLIER_BYTES:
+            raise ConfigError(f"{path}: has more than {MAX_EARLIER_BYTES >> 20} MB; give the JSON of one reply")
+        said = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: can't be read ({error.strerror}); give the JSON of an earlier reply") from error
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: isn't JSON; give the JSON of an earlier reply") from error
+    listed = said
+    if isinstance(said, dict):
+        size = (said.get("width", space.width), said.get("height", space.height))
+        if size != (space.width, space.height):
+            raise ConfigError(
+                f"{path}: is about a picture of another size, and this one has {space.width:g} x {space.height:g} "
+                "pixels; give the reply about this picture"
+            )
+        listed = said.get("regions")
+        if listed is None and "bbox" in said:
+            listed = [] if said["bbox"] is None else [{"box": said["bbox"]}]
+    if not isinstance(listed, list):
+        raise ConfigError(f"{path}: holds no regions; give the JSON of an earlier reply")
+    return [_region(each, f"{path}, region {number}", space) for number, each in enumerate(listed, 1)]
+
+
+def _region(said: Any, where: str, space: Space) -> LocatedRegion:
+    said = said if isinstance(said, dict) else {}
+    ref, numbers = said.get("ref", UNNAMED), said.get("box")
+    if not (isinstance(ref, str) and ref.strip()):
+        raise ConfigError(f"{where}: ref isn't a name; give it one")
+    if not (isinstance(numbers, list) and len(numbers) == 4 and all(type(each) in (int, float) for each in numbers)):
+        raise ConfigError(f"{where}: box isn't [x1, y1, x2, y2]; give four numbers in source pixels")
+    try:
+        x1, y1, x2, y2 = (float(each) for each in numbers)
+        return LocatedRegion(ref.strip(), Box(x1, y1, x2, y2, space).clipped())
+    except (ValueError, OverflowError) as error:
+        raise ConfigError(f"{where}: box lies outside the picture, or has no area; mend it or leave it out") from error
 
 
 def _inside(box: Box, space: Space) -> Box:

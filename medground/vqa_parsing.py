@@ -281,7 +281,7 @@ class _Reading:
         words = [said[name] for name in ("reasoning", "reason") if isinstance(said.get(name), str)]
         if self.think[1] is not None:
             words.insert(0, self.text[self.think[0] : self.think[1]])
-        places = next((said[name] for name in ("location", "locations", "regions", "boxes") if name in said), [])
+        places: Any = next((said[name] for name in ("location", "locations", "regions", "boxes") if name in said), [])
         return answer, "\n".join(words), json.dumps(places)
 
     def _once(self, regions: list[Named]) -> list[Named]:
