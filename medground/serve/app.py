@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
-from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import ValidationError
@@ -16,16 +16,16 @@ from pydantic import ValidationError
 from medground import RESEARCH_USE, __version__
 from medground.errors import MedgroundError, ReasonerError
 from medground.pages import page_files
-from medground.serve import answer_routes, export_routes, image_routes
-from medground.serve.fields import TokenFields
+from medground.serve import answer_routes, api_page, export_routes, image_routes, job_routes, monai
+from medground.serve.job_routes import Jobs
 from medground.serve.lane import BusyError, ClosingError
+from medground.serve.reading import FORM_BYTES, hold_room
 from medground.serve.service import Service
 from medground.serve.waiting import LeftError, Serving
 from medground.web_guard import Guard, Message, Receive, Send, Server
 
 __all__ = ["create_app"]
 
-SESSION = "/v1/session"
 _log = logging.getLogger("medground.serve.access")
 
 
@@ -44,29 +44,24 @@ def create_app(service: Service, *, tokens: Collection[str] = (), hosts: Collect
     """
     app = FastAPI(title="medground", version=__version__, description=RESEARCH_USE, docs_url=None, redoc_url=None)
     app.state.service = service
-    for routes in (image_routes, answer_routes, export_routes):
-        app.include_router(routes.router)
+    app.state.jobs = Jobs(service)
+    app.state.tokens = bool(tokens)
+    for routes in (image_routes, answer_routes, export_routes, job_routes, monai, api_page):
+        app.include_router(routes.router, dependencies=[Depends(hold_room)])
 
     files = page_files(Path(__file__).parent)
-    public = {SESSION, "/healthz"}
+    public = {"/healthz", "/auth/", "/auth/token"}
     for name, (content, kind) in files.items():
         path = "/" if name == "page.html" else f"/static/{name}"
         public.add(path)
         app.add_api_route(path, _file(content, kind), methods=["GET"], response_model=None, include_in_schema=False)
     bodies = {
         "application/json": service.limits.json_bytes,
-        # A form is a little longer than the file in it.
-        "multipart/form-data": service.limits.upload_bytes + (1 << 20),
+        "multipart/form-data": service.limits.upload_bytes + FORM_BYTES,
+        "application/x-www-form-urlencoded": 1 << 12,  # MONAI Label's login
     }
     guard = Guard(app, names=hosts, tokens=tokens, public=public, bodies=bodies)
-
-    @app.post(SESSION, tags=["server"])
-    def session(said: TokenFields, response: Response) -> dict[str, bool]:
-        """Show the token once and get a cookie, for pages."""
-        if not guard.knows(said.token):
-            raise HTTPException(401, "that isn't the token that the server printed when it was started")
-        response.headers["set-cookie"] = guard.cookie(said.token)
-        return {"welcome": True}
+    app.state.knows = guard.knows
 
     @app.get("/healthz", tags=["server"])
     def health(service: Serving) -> dict[str, str]:

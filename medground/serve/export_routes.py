@@ -22,7 +22,7 @@ from medground.serve.service import Service
 from medground.serve.waiting import Caller, Serving, box_in, find_upload, picture_of, points_in
 from medground.types import Grounding, Result
 
-__all__ = ["coco", "router"]
+__all__ = ["coco", "dicom_file", "router"]
 
 router = APIRouter(tags=["answers"])
 
@@ -39,7 +39,7 @@ _FILES = {
 async def export(kind: FileKind, request: Request, service: Serving, caller: Caller) -> Response:
     """Write an answer, perhaps corrected, as a file. DICOM objects need an image that was a DICOM."""
     fields, _ = await read_fields(request, ExportFields)
-    image = await picture_of(service, caller, fields, fields.image, None)
+    image = await picture_of(service, caller, fields, fields.image)
     source = find_upload(service.images, fields.image, caller)
     result = await run_in_threadpool(result_of, service, fields, image)
     content = await run_in_threadpool(_file, kind, fields, image, result, source)
@@ -68,9 +68,7 @@ def _file(kind: FileKind, fields: ExportFields, image: MedicalImage, result: Res
         return _json({**result.to_dict(), "question": fields.question, "label": fields.label, "notice": RESEARCH_USE})
     if kind == "coco":
         return _json(coco(result, fields.label or "target"))
-    if image.provenance.format != "dicom":
-        raise HTTPException(422, "image: DICOM objects can only be made for a DICOM image; take another format")
-    return _dicom(kind, fields, result, source)
+    return dicom_file(kind, result, source, fields.label)
 
 
 def coco(result: Result, label: str) -> dict[str, Any]:
@@ -101,12 +99,15 @@ def coco(result: Result, label: str) -> dict[str, Any]:
     }
 
 
-def _dicom(kind: FileKind, fields: ExportFields, result: Result, source: Upload) -> bytes:
+def dicom_file(kind: FileKind, result: Result, source: Upload, label: str) -> bytes:
+    """Return a result as a DICOM-SEG or SR on its source; answers 422 where there is none to be made."""
     from medground.dicom import make_dicom
 
+    if source.usual.format != "dicom":
+        raise HTTPException(422, "image: DICOM objects can only be made for a DICOM image; take another format")
     with as_file(source.content) as path:
         try:
-            seg, sr = make_dicom(result, path, target=fields.label or None)
+            seg, sr = make_dicom(result, path, target=label or None)
         except MedgroundError as error:
             raise type(error)(str(error).replace(str(path), "the image").replace(path.name, "the image")) from None
     made = seg if kind == "dicom-seg" else sr

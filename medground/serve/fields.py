@@ -12,7 +12,7 @@ from medground.image_files import Axis
 from medground.prompts import MAX_QUESTION, Mode
 from medground.serve.images import View
 
-__all__ = ["AskFields", "ExportFields", "GroundFields", "JobFields", "SegmentFields", "TokenFields", "ViewFields"]
+__all__ = ["AskFields", "ExportFields", "FileKind", "GroundFields", "JobFields", "SegmentFields", "ViewFields"]
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Index = Annotated[int, Field(ge=0, le=1 << 20)]
@@ -119,12 +119,6 @@ class JobFields(_Fields):
     """Many questions, answered when nobody else waits."""
 
     items: Annotated[list[GroundFields], Field(min_length=1)]
-
-
-class TokenFields(_Fields):
-    """What opens the page on a server that isn't this machine's alone."""
-
-    token: Annotated[str, Field(max_length=500)]
 
 
 FileKind = Literal["png", "json", "coco", "dicom-seg", "dicom-sr"]

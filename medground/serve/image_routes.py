@@ -17,7 +17,7 @@ from medground.serve.reading import body_schema, read_form
 from medground.serve.service import Service
 from medground.serve.waiting import Caller, Serving, find_upload, image_status, picture_of
 
-__all__ = ["router"]
+__all__ = ["add_upload", "router"]
 
 router = APIRouter(tags=["images"])
 
@@ -29,7 +29,7 @@ async def upload(request: Request, service: Serving, caller: Caller) -> dict[str
     view = ViewFields.model_validate(fields).view()
     if content is None:
         raise HTTPException(422, "file: send the image in this field of the form")
-    return await run_in_threadpool(_add, service, content, view, caller)
+    return await run_in_threadpool(add_upload, service, content, view, caller)
 
 
 @router.get("/v1/images/{image}/view.png", response_class=Response)
@@ -45,7 +45,7 @@ async def view(
     """Return the picture as the models see it: RGB PNG. ``window`` is ``centre,width``."""
     given = {"frame": frame, "slice": slice, "axis": axis, "window": window}
     fields = ViewFields.model_validate({name: value for name, value in given.items() if value})
-    picture = await picture_of(service, caller, fields, image, None)
+    picture = await picture_of(service, caller, fields, image)
     return await run_in_threadpool(_png, picture.rgb)
 
 
@@ -77,7 +77,7 @@ async def take_example(example: str, service: Serving, caller: Caller) -> dict[s
     case = _installed().get(example)
     if case is None:
         raise HTTPException(404, "there is no such example; GET /v1/examples lists them")
-    return await run_in_threadpool(_add, service, case.path().read_bytes(), View(**case.reading), caller)
+    return await run_in_threadpool(add_upload, service, case.path().read_bytes(), View(**case.reading), caller)
 
 
 LICENCES = {
@@ -98,7 +98,8 @@ def _installed() -> dict[str, Case]:
     return found
 
 
-def _add(service: Service, content: bytes, view: View, caller: str) -> dict[str, Any]:
+def add_upload(service: Service, content: bytes, view: View, caller: str) -> dict[str, Any]:
+    """Keep an upload and describe it; answers 413, 415 or 422 where it or the view is at fault."""
     images = service.images
     try:
         return images.describe(images.add(content, view, caller))

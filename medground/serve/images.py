@@ -95,6 +95,7 @@ class Images:
         self._uploads: OrderedDict[str, tuple[float, Upload]] = OrderedDict()
         self._views: OrderedDict[tuple[str, View], MedicalImage] = OrderedDict()
         self._lock = threading.Lock()
+        self._decoding = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._uploads)
@@ -114,7 +115,8 @@ class Images:
         ImageError
             As `load_image` does; the sentence speaks of "the image" and names no file.
         """
-        with as_file(content) as path:
+        # One at a time: decoders take turns in any case, and each needs several times the picture's size in memory.
+        with self._decoding, as_file(content) as path:
             try:
                 image = load_image(
                     path,
@@ -147,6 +149,21 @@ class Images:
             self._uploads[name] = self._clock(), upload
             self._uploads.move_to_end(name)
             return upload
+
+    def by_series(self, series_uid: str, caller: str) -> Upload | None:
+        """Return the latest upload of a DICOM series."""
+        with self._lock:
+            for name, (_, upload) in reversed(self._uploads.items()):
+                if upload.caller == caller and upload.usual.series_uid == series_uid and series_uid:
+                    return self._uploads[name][1]
+        return None
+
+    def touch(self, name: str) -> None:
+        """Count a use of an upload, where it is still known."""
+        with self._lock:
+            if name in self._uploads:
+                self._uploads[name] = self._clock(), self._uploads[name][1]
+                self._uploads.move_to_end(name)
 
     def picture(self, upload: Upload, view: View) -> MedicalImage:
         """Return a picture of an upload; raises ImageError where the view asks for what it doesn't have."""
@@ -200,7 +217,7 @@ class Images:
     def _modality(self, content: bytes) -> str | None:
         from medground.dicom_reader import _read
 
-        with as_file(content) as path, quiet():
+        with self._decoding, as_file(content) as path, quiet():
             options = ReadOptions(path, None, None, None, None, self._limits.pixels, self._limits.upload_bytes)
             said = str(_read(options, stop_before_pixels=True).get("Modality", ""))
         return said if _MODALITY.fullmatch(said) else None

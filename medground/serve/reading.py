@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -13,31 +14,42 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 
 from medground.serve.limits import Limits
 
-__all__ = ["Room", "body_schema", "read_fields", "read_form"]
+__all__ = ["FORM_BYTES", "Room", "body_schema", "hold_room", "read_fields", "read_form"]
 
 Model = TypeVar("Model", bound=BaseModel)
-_FIELD_BYTES = 1 << 20
+FORM_BYTES = 1 << 20
+"""How much longer a form may be than the file in it."""
 
 
 class Room:
-    """How many bytes of uploads may be under way at once: twice the largest upload."""
+    """How many bytes of bodies may be in memory at once: twice the largest."""
 
     def __init__(self, limits: Limits) -> None:
-        self.upload_bytes = limits.upload_bytes
-        self._left = 2 * limits.upload_bytes
+        self._most = limits.upload_bytes + FORM_BYTES
+        self._left = 2 * self._most
 
     @contextmanager
-    def taken(self, request: Request) -> Iterator[None]:
-        """Hold room for a request's body while it is read; answers 429 where there is none."""
-        announced = request.headers.get("content-length")
-        size = self.upload_bytes if announced is None else min(int(announced), self.upload_bytes)
+    def taken(self, announced: str | None) -> Iterator[None]:
+        """Hold room for a body of so many bytes, or of any length; answers 429 where there is none."""
+        size = self._most if announced is None else min(int(announced), self._most)
         if size > self._left:
-            raise HTTPException(429, "too many uploads are under way; send it again", headers={"retry-after": "2"})
+            raise HTTPException(
+                429, "too many uploads are under way; send it again a little later", headers={"retry-after": "2"}
+            )
         self._left -= size
         try:
             yield
         finally:
             self._left += size
+
+
+async def hold_room(request: Request) -> AsyncIterator[None]:
+    """Hold room for a request's body until it is answered; a dependency of all routes."""
+    headers = request.headers
+    announced = headers.get("content-length", None if "transfer-encoding" in headers else "0")
+    room: Room = request.app.state.service.room
+    with room.taken(announced):
+        yield
 
 
 async def read_form(request: Request, file_field: str = "file") -> tuple[dict[str, str], bytes | None]:
@@ -50,30 +62,26 @@ async def read_form(request: Request, file_field: str = "file") -> tuple[dict[st
     """
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         raise HTTPException(415, "send a form (multipart/form-data) with the image as its field 'file'")
-    room: Room = request.app.state.service.room
-    with room.taken(request):
-        parser = MultiPartParser(
-            request.headers, request.stream(), max_files=1, max_fields=40, max_part_size=_FIELD_BYTES
-        )
-        parser.spool_max_size = 2 * room.upload_bytes  # never rolled over to a file: pixels stay in memory
-        try:
-            form = await parser.parse()
-        except MultiPartException as error:
-            raise HTTPException(422, f"the form can't be read: {error.message}") from None
-        try:
-            fields: dict[str, str] = {}
-            content = None
-            for name, value in form.multi_items():
-                if isinstance(value, UploadFile):
-                    if name != file_field:
-                        raise HTTPException(422, f"the file's field is named '{file_field}'")
-                    content = await value.read()
-                elif name in fields:
-                    raise HTTPException(422, "a field of the form is given twice")
-                else:
-                    fields[name] = value
-        finally:
-            await form.close()
+    parser = MultiPartParser(request.headers, request.stream(), max_files=1, max_fields=40, max_part_size=FORM_BYTES)
+    parser.spool_max_size = sys.maxsize  # never rolled over to a file: pixels stay in memory, and their size is bounded
+    try:
+        form = await parser.parse()
+    except MultiPartException as error:
+        raise HTTPException(422, f"the form can't be read: {error.message}") from None
+    try:
+        fields: dict[str, str] = {}
+        content = None
+        for name, value in form.multi_items():
+            if isinstance(value, UploadFile):
+                if name != file_field:
+                    raise HTTPException(422, f"the file's field is named '{file_field}'")
+                content = await value.read()
+            elif name in fields:
+                raise HTTPException(422, "a field of the form is given twice")
+            else:
+                fields[name] = value
+    finally:
+        await form.close()
     if content == b"":
         raise HTTPException(415, "the file is empty; choose another one")
     return fields, content

@@ -79,6 +79,7 @@ def serve(
         hosts = {host, socket.gethostname(), socket.getfqdn()} if not is_loopback(host) else ()
         config = uvicorn.Config(
             create_app(service, tokens=tokens, hosts=hosts),
+            http="h11",  # which bounds headers
             access_log=False,  # ours holds no path and no query
             log_level="error",
             lifespan="off",

@@ -6,21 +6,23 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from medground.asking import ask, stream
 from medground.coords import decimals, written_order
 from medground.errors import MedgroundError
 from medground.images import MedicalImage
 from medground.parsing import written_box
 from medground.pipeline import MedGround
 from medground.prompts import Mode, clean_question
+from medground.prompts.vqa import Visual
 from medground.segmenters import Prompt
 from medground.serve.images import Images
 from medground.serve.lane import Lane, Work
 from medground.serve.limits import Limits
 from medground.serve.metrics import Metrics
 from medground.serve.reading import Room
-from medground.types import Box, Result
+from medground.types import Box, Reply, Result
 
-__all__ = ["Question", "Service"]
+__all__ = ["Question", "Service", "checked"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,6 +38,8 @@ class Question:
     max_new_tokens : int or None
     region : Box or None
         An earlier region that the question refers to, in source pixels.
+    visual : Visual or None
+        What a visual question has beside its words; None asks where something is.
     """
 
     image: MedicalImage
@@ -44,6 +48,7 @@ class Question:
     temperature: float = 0.0
     max_new_tokens: int | None = None
     region: Box | None = None
+    visual: Visual | None = None
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -77,7 +82,21 @@ class Service:
     def ground(self, question: Question, *, patient: bool = False) -> Work:
         """Queue a question; its answer is a `Result`."""
         key = ("ground", *question.settings.values())
-        return self.reasoning.add(Work(self._ground, question, key=key, patient=patient))
+        return self.reasoning.add(Work(self.answer, question, key=key, patient=patient))
+
+    def ask(self, question: Question) -> Work:
+        """Queue a visual question; its answer is a `Reply`."""
+
+        def run(questions: list[Question]) -> Iterator[Any]:
+            yield ask(self.grounder, question.image, question.text, question.visual, **question.settings)
+
+        return self.reasoning.add(Work(run, question))
+
+    def write(self, question: Question) -> Iterator[str | Result | Reply]:
+        """Answer a question of either kind as the model writes: pieces of text, then the whole; for a lane's thread."""
+        if question.visual is None:
+            return self.grounder.stream(question.image, self.said(question), **question.settings)
+        return stream(self.grounder, question.image, question.text, question.visual, **question.settings)
 
     def segment(self, image: MedicalImage, prompt: Prompt) -> Work:
         """Queue a prompt; its answer is a `MaskPrediction`."""
@@ -109,7 +128,8 @@ class Service:
         numbers = written_order(written_box(question.region, space).xyxy, space)
         return f"{question.text} (region found before: {[round(number, digits) for number in numbers]})"
 
-    def _ground(self, questions: list[Question]) -> Iterable[Result | MedgroundError]:
+    def answer(self, questions: list[Question]) -> Iterable[Result | MedgroundError]:
+        """Answer where-questions of equal settings in one batch; for a lane's thread."""
         pairs = [(question.image, self.said(question)) for question in questions]
         return self.grounder.ground_each(pairs, **questions[0].settings, batch_size=len(pairs))
 

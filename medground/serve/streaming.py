@@ -15,7 +15,7 @@ from fastapi.sse import EventSourceResponse, format_sse_event
 from medground.errors import MedgroundError
 from medground.serve.lane import ClosingError, Work
 from medground.serve.service import Question, Service
-from medground.types import Result
+from medground.types import Reply, Result
 from medground.web_guard import place
 
 __all__ = ["Reasoned", "streamed", "wants_events"]
@@ -92,23 +92,25 @@ def streamed(service: Service, question: Question) -> EventSourceResponse:
 def _write(service: Service, question: Question, work: Work, emit: Callable[[str, dict[str, Any]], None]) -> None:
     """Run in the lane's thread."""
     reasoned = Reasoned()
-    pieces = service.grounder.stream(question.image, service.said(question), **question.settings)
     # Where nobody listens any more, leaving the generator behind closes it, which stops the model.
-    for piece in pieces:
+    for piece in service.write(question):
         if work.gone.is_set():
             return
-        if isinstance(piece, Result):
+        if not isinstance(piece, str):
             for event in _told(piece):
                 emit(*event)
         elif question.mode == "reason" and (text := reasoned.feed(piece)):
             emit("reasoning", {"text": text})
 
 
-def _told(result: Result) -> Iterator[Event]:
+def _told(result: Result | Reply) -> Iterator[Event]:
     said = result.to_dict()
-    yield "location", {name: said[name] for name in ("bbox", "points", "absent")}
-    if said["mask"] is not None:
-        yield "mask", {"rle": said["mask"]}
+    if isinstance(result, Result):
+        yield "location", {name: said[name] for name in ("bbox", "points", "absent")}
+        if said["mask"] is not None:
+            yield "mask", {"rle": said["mask"]}
+    else:
+        yield "location", {"regions": [{"ref": one["ref"], "box": one["box"]} for one in said["regions"]]}
     yield "done", {**said, "result": secrets.token_urlsafe(12)}
 
 

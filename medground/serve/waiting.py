@@ -16,7 +16,17 @@ from medground.serve.lane import Work
 from medground.serve.service import Service
 from medground.types import Box, Point
 
-__all__ = ["Caller", "LeftError", "Serving", "answered", "box_in", "find_upload", "picture_of", "points_in"]
+__all__ = [
+    "Caller",
+    "LeftError",
+    "Serving",
+    "answered",
+    "box_in",
+    "find_picture",
+    "find_upload",
+    "picture_of",
+    "points_in",
+]
 
 
 class LeftError(Exception):
@@ -66,16 +76,23 @@ def find_upload(images: Images, name: str, caller: str) -> Upload:
 
 
 async def picture_of(
-    service: Service, caller: str, fields: ViewFields, name: str | None, content: bytes | None
+    service: Service, caller: str, fields: ViewFields, name: str | None, content: bytes | None = None
 ) -> MedicalImage:
     """Return the picture that a request is about: of an upload, or of the file that came with it."""
+    return await run_in_threadpool(find_picture, service, caller, fields, name, content)
+
+
+def find_picture(
+    service: Service, caller: str, fields: ViewFields, name: str | None, content: bytes | None = None
+) -> MedicalImage:
+    """Return the same, in this thread."""
     if (name is None) == (content is None):
         raise HTTPException(422, "image: give the id of an upload, or send a form with a file")
     if content is not None:
-        return await run_in_threadpool(read_first, service.images, content, fields.view())
+        return read_first(service.images, content, fields.view())
     upload = find_upload(service.images, name or "", caller)
     try:
-        return await run_in_threadpool(service.images.picture, upload, fields.view())
+        return service.images.picture(upload, fields.view())
     except ImageError as error:  # the upload itself was read before, so what the fields ask for is at fault
         raise HTTPException(422, str(error)) from None
 
