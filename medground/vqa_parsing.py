@@ -123,19 +123,19 @@ def parse_answer(text: str, space: Space, *, strict: bool = False, mode: Mode | 
 
 
 def _parse_strict(text: str, space: Space, mode: Mode | None) -> Answered:
-    notes: list[str] = []
     if gemex := _GEMEX.fullmatch(text):
         answer, reasoning, place = (part.strip() for part in gemex.groups())
         said = read_response(f"<response><answer>{answer}</answer><location>{place}</location></response>", space)
         if said is None or said.boxes is None:
             raise ParseError("the answer or its boxes can't be read")
-        regions: list[Named] = [(UNNAMED, box) for box in said.boxes]
+        names = [UNNAMED] * len(said.boxes)
     else:
         said = _whole(read_response(text, space))
         answer, reasoning = said.answer, said.reasoning
-        regions = _places(text.partition("<location>")[2].partition("</location>")[0], space, notes)
-    if notes or len(regions) != len(said.boxes or ()):
+        names = [ref for ref, _ in _places(text.partition("<location>")[2].partition("</location>")[0], space, [])]
+    if said.boxes is None or len(names) != len(said.boxes):
         raise ParseError("the location isn't pairs of a name and its boxes")
+    regions = list(zip(names, said.boxes, strict=True))
     if mode is not None and (mode == "reason") is not bool(reasoning):
         raise ParseError("there is no reasoning" if mode == "reason" else "reasoning stands before the answer")
     return Answered(answer, reasoning, tuple(regions), _mentions(reasoning, space, regions, []), space)
