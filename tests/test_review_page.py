@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import io
-import socket
-import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import uvicorn
-from browsing import contrast
+from browsing import contrast, opened, served
 from made_build import question_record, small_build, write_build
 from PIL import Image
 
@@ -29,32 +27,16 @@ TOKEN = "a-token-of-some-length"
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Iterator[Callable[..., str]]:
+def site() -> Iterator[Callable[..., str]]:
     """Serve a build on a free port of this machine and return the address."""
-    stops: list[Callable[[], None]] = []
+    with ExitStack() as stack:
 
-    def serve(out: Path, **options: Any) -> str:
-        log = DecisionLog(out / "review.jsonl")
-        listener = socket.create_server(("127.0.0.1", 0))
-        config = uvicorn.Config(
-            create_app(Records(out), log, check=no_polyps, name=out.name, **options), lifespan="off", log_level="error"
-        )
-        server = uvicorn.Server(config)
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
+        def serve(out: Path, **options: Any) -> str:
+            log = stack.enter_context(DecisionLog(out / "review.jsonl"))
+            app = create_app(Records(out), log, check=no_polyps, name=out.name, **options)
+            return stack.enter_context(served(app))[0]
 
-        def stop() -> None:
-            server.should_exit = True
-            thread.join()
-            log.close()
-            listener.close()
-
-        stops.append(stop)
-        return f"http://127.0.0.1:{listener.getsockname()[1]}"
-
-    yield serve
-    for stop in stops:
-        stop()
+        yield serve
 
 
 @pytest.fixture
@@ -64,26 +46,8 @@ def out(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def page(browser: Any, site: Callable[..., str], out: Path) -> Iterator[Any]:
-    yield from _opened(browser, site(out))
-
-
-def _opened(browser: Any, address: str, **options: Any) -> Iterator[Any]:
-    context = browser.new_context(viewport={"width": 1280, "height": 800}, **options)
-    page = context.new_page()
-    page.set_default_timeout(30_000)
-    problems: list[str] = []
-    page.on("console", lambda message: problems.append(message.text) if message.type in ("error", "warning") else None)
-    page.on("pageerror", lambda error: problems.append(str(error)))
-    page.on("request", lambda request: problems.append(request.url) if not _own(request.url, address) else None)
-    page.problems = problems
-    page.goto(address)
-    yield page
-    context.close()
-    assert problems == []
-
-
-def _own(url: str, address: str) -> bool:
-    return url.startswith((f"{address.partition('#')[0].rstrip('/')}/", "blob:", "data:"))
+    with opened(browser, site(out)) as page:
+        yield page
 
 
 def no_polyps(record: Mapping[str, Any]) -> str | None:
@@ -290,7 +254,7 @@ def test_texts_of_the_data_stay_texts(browser: Any, site: Callable[..., str], tm
     evil = "<img src=x onerror=alert(1)><script>alert(2)</script> It is a tiny region <b>, case 0?"
     texts = dict.fromkeys(("question", "reasoning", "category", "style", "short", "id"), evil)
     out = write_build(tmp_path / "out", root, [question_record(root, 0, **texts)])
-    for page in _opened(browser, site(out)):
+    with opened(browser, site(out)) as page:
         case(page, 0)
         assert page.locator("#question").inner_text() == evil
         assert page.locator("#main img, #main script, #main b").count() == 1  # the picture
@@ -312,7 +276,7 @@ def test_a_missing_picture_is_said_and_the_rest_goes_on(page: Any, tmp_path: Pat
 
 
 def test_the_token_in_the_address_opens_the_page_and_leaves_it(browser: Any, site: Callable[..., str], out: Path):
-    for page in _opened(browser, f"{site(out, token=TOKEN)}/#token={TOKEN}"):
+    with opened(browser, f"{site(out, token=TOKEN)}/#token={TOKEN}") as page:
         case(page, 0)
         assert TOKEN not in page.url
         page.reload()
@@ -320,7 +284,7 @@ def test_the_token_in_the_address_opens_the_page_and_leaves_it(browser: Any, sit
 
 
 def test_the_token_is_asked_for(browser: Any, site: Callable[..., str], out: Path):
-    for page in _opened(browser, site(out, token=TOKEN)):
+    with opened(browser, site(out, token=TOKEN)) as page:
         page.locator("#token-input").fill("wrong")
         page.keyboard.press("Enter")
         expect(page.locator("#token-alert")).to_contain_text("isn't the token")
@@ -358,7 +322,7 @@ def test_everything_has_a_name_and_an_order_for_a_screen_reader(page: Any):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_it_fits_the_window_in_both_schemes(browser: Any, site: Callable[..., str], out: Path, scheme: str):
-    for page in _opened(browser, site(out), color_scheme=scheme):
+    with opened(browser, site(out), color_scheme=scheme) as page:
         case(page, 0)
         for width, height in ((390, 844), (320, 600), (1600, 1000)):
             page.set_viewport_size({"width": width, "height": height})

@@ -25,12 +25,12 @@ export function newEntry({ kind, question, choices, source, view, where, size })
 }
 
 export function region(ref, box, points = []) {
-  return { ref, box, points, rle: null, mask: null, area: 0, corrected: false, drawn: false, original: null };
+  return { ref, box, points, rle: null, mask: null, bounds: null, area: 0, corrected: false, drawn: false, original: null };
 }
 
 export function setMask(of, rle) {
-  const { canvas, area } = rle ? readMask(rle) : { canvas: null, area: 0 };
-  Object.assign(of, { rle, mask: canvas, area });
+  const { canvas, area, bounds } = rle ? readMask(rle) : { canvas: null, area: 0, bounds: null };
+  Object.assign(of, { rle, mask: canvas, area, bounds });
 }
 
 // What is known of a location before the whole answer is there.
@@ -64,7 +64,7 @@ export function finished(entry, result) {
 
 // The region's box is another one now; its mask follows when the server has answered.
 export function correct(entry, of, box) {
-  of.original ??= { box: of.box, points: of.points, rle: of.rle, mask: of.mask, area: of.area };
+  of.original ??= { box: of.box, points: of.points, rle: of.rle, mask: of.mask, area: of.area, bounds: of.bounds };
   of.box = box;
   of.points = of.original.points.filter((place) => inside(place, box));
   of.corrected = true;

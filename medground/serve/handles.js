@@ -47,14 +47,22 @@ export function showHandles(around) {
 
 export const focusHandle = () => buttons.nw.focus();
 
+// Where the grip finds room: off a corner, outside the box if it can be.
+function grip(left, top, right, bottom) {
+  const { clientWidth, clientHeight } = $("stage");
+  const [away, rim] = [24, 16];
+  const x = right + away <= clientWidth - rim ? right + away : left - away >= rim ? left - away : right - away;
+  const y = top - away >= rim ? top - away : bottom + away <= clientHeight - rim ? bottom + away : top + away;
+  return [Math.min(clientWidth - rim, Math.max(rim, x)), Math.min(clientHeight - rim, Math.max(rim, y))];
+}
+
 function place() {
   if (!box || !size()) return;
   const [[left, top], [right, bottom]] = [toStage(box.slice(0, 2)), toStage(box.slice(2))];
   const [x, y] = [(left + right) / 2, (top + bottom) / 2];
-  const { clientWidth } = $("stage");
   const places = {
     nw: [left, top], n: [x, top], ne: [right, top], e: [right, y], se: [right, bottom], s: [x, bottom], sw: [left, bottom],
-    w: [left, y], move: [Math.min(clientWidth - 16, right + 22), Math.max(16, top - 22)],
+    w: [left, y], move: grip(left, top, right, bottom),
   };
   const numbers = box.map(Math.round);
   for (const [name, button] of Object.entries(buttons)) {

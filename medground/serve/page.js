@@ -24,7 +24,7 @@ function say(text) {
 }
 
 function complain(text, again) {
-  $("alert-text").textContent = text;
+  $("alert-text").textContent = text.charAt(0).toUpperCase() + text.slice(1);
   $("alert").hidden = !text;
   $("alert-again").hidden = !again;
   $("alert-again").onclick = again ? () => {

@@ -18,24 +18,31 @@ function runsOf(counts) {
   return runs;
 }
 
-// Return the mask as a canvas whose opaque pixels are the target, and how many they are.
+// Return the mask as a canvas whose opaque pixels are the target, how many they are, and where they lie: `bounds`
+// [x1, y1, x2, y2].
 export function readMask({ size: [height, width], counts }) {
   const pixels = new ImageData(width, height);
   const words = new Uint32Array(pixels.data.buffer);
+  const bounds = [width, height, 0, 0];
   let at = 0;
   let area = 0;
   let target = false;
   for (const run of runsOf(counts)) {
-    if (target) {
+    if (target && run) {
       area += run;
       for (let place = at; place < at + run; place += 1) {
-        words[(place % height) * width + Math.floor(place / height)] = 0xffffffff;
+        const [x, y] = [Math.floor(place / height), place % height];
+        words[y * width + x] = 0xffffffff;
+        if (y < bounds[1]) bounds[1] = y;
+        if (y >= bounds[3]) bounds[3] = y + 1;
       }
+      bounds[0] = Math.min(bounds[0], Math.floor(at / height));
+      bounds[2] = Math.floor((at + run - 1) / height) + 1;
     }
     at += run;
     target = !target;
   }
   const canvas = new OffscreenCanvas(width, height);
   canvas.getContext("2d").putImageData(pixels, 0, 0);
-  return { canvas, area };
+  return { canvas, area, bounds };
 }

@@ -146,19 +146,24 @@ function draw() {
   for (const callback of followers) callback();
 }
 
+let painted = []; // what the masks' canvas shows
+
 function drawMasks(at) {
   const canvas = $("masks");
   const { clientWidth, clientHeight } = $("stage");
   const ratio = window.devicePixelRatio || 1;
-  canvas.width = Math.round(clientWidth * ratio);
-  canvas.height = Math.round(clientHeight * ratio);
-  if (!layers.mask) return;
-  const context = canvas.getContext("2d");
+  const [width, height] = [Math.round(clientWidth * ratio), Math.round(clientHeight * ratio)];
   const place = [look.x, look.y, picture.width * at, picture.height * at].map((value) => value * ratio);
-  regions.forEach(({ mask }, number) => {
-    if (!mask || !canvas.width || !canvas.height) return;
-    drawMask(context, mask, place, { colour: COLOURS[number % COLOURS.length], reach: 1.5 * ratio, fill: opacity });
-  });
+  const shown = layers.mask ? regions.filter(({ mask }) => mask) : [];
+  const paint = [width, height, opacity, ...place, ...shown.map(({ mask }) => mask)];
+  if (paint.length === painted.length && paint.every((value, number) => value === painted[number])) return;
+  painted = paint;
+  [canvas.width, canvas.height] = [width, height];
+  const context = canvas.getContext("2d");
+  for (const region of shown) {
+    const colour = COLOURS[regions.indexOf(region) % COLOURS.length];
+    drawMask(context, region.mask, place, { colour, reach: 1.5 * ratio, fill: opacity, bounds: region.bounds });
+  }
 }
 
 function drawShapes() {
