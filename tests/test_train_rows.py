@@ -30,6 +30,7 @@ from medground.reasoners._asking import Asker
 from medground.rewards import score
 from medground.rewards.evidence import Facts, honesty
 from medground.train.config import TrainConfig
+from medground.train.describe import describe_run
 from medground.train.rows import DIRECT_SHARE, Examples, dataset, open_rows
 from medground.train.varied import drop_words, plain_trace, vary
 
@@ -420,3 +421,12 @@ def test_words_of_questions_are_dropped_but_for_sides(make):
     assert asked[0] == "Which growth number 0 would be removed here?"
     assert asked[1] != asked[0]
     assert set(asked[1].split()) <= set(asked[0].split())
+
+
+@pytest.mark.parametrize(("share", "left"), [(1.0, 4), (0.5, 2), (0.25, 1), (0.0, 0)])
+def test_a_share_of_the_absent_rows_is_used_and_all_of_the_others(make, share, left):
+    examples = make(absent=share)
+    absent = [row.id for row in examples.rows if row.absent]
+    assert (len(absent), len(examples)) == (left, 16 + left)
+    assert absent == [row.id for row in make(absent=share).rows if row.absent]
+    assert f"{16 + left} from" in describe_run(examples.config)

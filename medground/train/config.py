@@ -63,6 +63,9 @@ class DataConfig(_Part):
         claims measured again. Needs rows with masks; those without are shown as they are. Visual questions are shown
         from farther away and moved, with all their boxes, and with their choices in another order
         (`medground.train.vqa.seen_anew`).
+    absent : float
+        Use this share of the rows whose target is absent, drawn evenly by the seed; all of them with 1. A small model
+        that meets many of them learns to call absent what it can't name (docs/log.md).
     drop_words : float
         Leave out each word of a question with this chance (SFT alone), but for those that tell sides apart, and of
         questions whose answer is in the picture. A model whose questions each hold enough words to know the target by
@@ -85,6 +88,7 @@ class DataConfig(_Part):
     val_limit: Count | None = 96
     weights: dict[str, Annotated[float, Field(gt=0, le=100)]] = {}
     augment: bool = False
+    absent: Annotated[float, Field(ge=0, le=1)] = 1.0
     drop_words: Annotated[float, Field(ge=0, lt=1)] = 0.0
     traces: Literal["own", "plain"] = "own"
 

@@ -107,6 +107,7 @@ def _count(config: TrainConfig) -> tuple[tuple[int, int], list[Any]]:
     """Return how many rows and visual questions an epoch has (about, where limits are set), and some of the rows."""
     data = config.data
     sizes: Counter[str] = Counter()
+    absent: Counter[str] = Counter()
     visual = 0
     sample: list[Any] = []
     seen: Counter[type] = Counter()
@@ -118,12 +119,14 @@ def _count(config: TrainConfig) -> tuple[tuple[int, int], list[Any]]:
             visual += 1
         else:
             sizes[row.source] += 1
+            absent[row.source] += row.absent
         seen[type(row)] += 1
         if seen[type(row)] % 97 == 1 and seen[type(row)] // 97 < SAMPLED:
             sample.append((row, data.root or home))
     for found, named in ((sizes.total(), data.train), (visual, data.vqa and ", ".join(data.vqa))):
         if named and not found:
             raise ConfigError(f"{named}: has no rows of split 'train'; name another file")
+    sizes -= Counter({source: round(count * (1 - data.absent)) for source, count in absent.items()})
     others = 0
     if sizes:
         share = min(1.0, (data.limit or sizes.total()) / sizes.total())

@@ -134,6 +134,7 @@ def open_rows(config: TrainConfig, split: Literal["train", "val"] = "train") -> 
     files = [] if file is None else parquet_files(file)
     rows = Rows(files, config.folder / "rows", [each for path in vqa or () for each in parquet_files(path)])
     kept: list[_Place] = []
+    absent: list[_Place] = []
     asked: list[_Place] = []
     for index in range(len(rows)):
         try:
@@ -143,6 +144,8 @@ def open_rows(config: TrainConfig, split: Literal["train", "val"] = "train") -> 
             (asked if rows.is_visual(index) else kept).append(rows.places[index])
             rows.sources[rows.places[index]] = row.source
             row.truth()
+            if isinstance(row, Row) and row.absent:
+                absent.append(rows.places[index])
             if isinstance(row, Row) and config.kind == "sft" and split == "train":
                 _check_answer(row)
             if row.image.data is None and not row.image.file(data.root or rows.home(index)).is_file():
@@ -155,6 +158,9 @@ def open_rows(config: TrainConfig, split: Literal["train", "val"] = "train") -> 
         if named and not found:
             shown = file if named is files else ", ".join(vqa or ())
             raise ConfigError(f"{shown}: has no rows of split {split!r}; name another file")
+    if split == "train" and data.absent < 1:
+        gone = set(absent).difference(_some(absent, data.absent, [config.seed, 4]) if data.absent else ())
+        kept = [place for place in kept if place not in gone]
     limits = (data.limit, data.vqa_limit) if split == "train" else (data.val_limit, data.val_limit)
     rows.places = _some(kept, limits[0], [config.seed, 1]) + _some(asked, limits[1], [config.seed, 3])
     sources = {rows.sources[place] for place in kept}
