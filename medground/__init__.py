@@ -19,8 +19,10 @@ RESEARCH_USE = "Research use only: not a medical device, not for diagnosis or tr
 """The notice that goes with everything that medground shows."""
 
 if TYPE_CHECKING:
+    from medground.asking import Conversation
     from medground.batch import Pair, read_pairs, run_batch
     from medground.coords import Space, convert
+    from medground.dicom import save_dicom
     from medground.drawing import contact_sheet, overlay, save_result
     from medground.errors import MedgroundError
     from medground.images import MedicalImage, Provenance, load_image
@@ -29,11 +31,13 @@ if TYPE_CHECKING:
     from medground.reasoners import Completion, Reasoner, Request, load_reasoner
     from medground.rewards import Truth, score, score_batch
     from medground.segmenters import MaskPrediction, Prompt, Segmenter, load_segmenter
-    from medground.types import Box, Grounding, Mask, Point, Result, Sample
+    from medground.types import Box, Grounding, LocatedRegion, Mask, Point, Reply, Result, Sample
 
 _HOME = {
+    "asking": ("Conversation",),
     "batch": ("Pair", "read_pairs", "run_batch"),
     "coords": ("Space", "convert"),
+    "dicom": ("save_dicom",),
     "drawing": ("contact_sheet", "overlay", "save_result"),
     "errors": ("MedgroundError",),
     "images": ("MedicalImage", "Provenance", "load_image"),
@@ -42,7 +46,7 @@ _HOME = {
     "reasoners": ("Completion", "Reasoner", "Request", "load_reasoner"),
     "rewards": ("Truth", "score", "score_batch"),
     "segmenters": ("MaskPrediction", "Prompt", "Segmenter", "load_segmenter"),
-    "types": ("Box", "Grounding", "Mask", "Point", "Result", "Sample"),
+    "types": ("Box", "Grounding", "LocatedRegion", "Mask", "Point", "Reply", "Result", "Sample"),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
@@ -50,7 +54,9 @@ __all__ = [
     "RESEARCH_USE",
     "Box",
     "Completion",
+    "Conversation",
     "Grounding",
+    "LocatedRegion",
     "Mask",
     "MaskPrediction",
     "MedGround",
@@ -61,6 +67,7 @@ __all__ = [
     "Prompt",
     "Provenance",
     "Reasoner",
+    "Reply",
     "Request",
     "Result",
     "Sample",
@@ -77,6 +84,7 @@ __all__ = [
     "parse",
     "read_pairs",
     "run_batch",
+    "save_dicom",
     "save_result",
     "score",
     "score_batch",

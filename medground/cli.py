@@ -6,7 +6,6 @@ import contextlib
 import io
 import json
 import sys
-import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -14,11 +13,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from medground import RESEARCH_USE, __version__
+from medground._terminal import as_text, plain, working
+from medground._terminal import window as read_window
 from medground.data_cli import app as data_app
+from medground.deid_cli import deid
 from medground.errors import ConfigError, MedgroundError, ParseError
 from medground.eval_cli import evaluate, report
 from medground.hub_cli import app as hub_app
+from medground.pacs_cli import pacs
+from medground.serve_cli import serve
 from medground.train_cli import app as train_app
+from medground.vqa_cli import ask
 
 if TYPE_CHECKING:
     from medground.batch import BatchProgress
@@ -41,8 +46,6 @@ app = typer.Typer(
 app.add_typer(data_app)
 app.add_typer(train_app)
 app.add_typer(hub_app)
-app.command("eval")(evaluate)
-app.command()(report)
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -53,9 +56,9 @@ def main(args: Sequence[str] | None = None) -> None:
     try:
         app(args, prog_name="medground")
     except MedgroundError as error:
-        typer.echo(f"medground: {_plain(str(error))}", err=True)
+        typer.echo(f"medground: {plain(str(error))}", err=True)
         if isinstance(error, ParseError) and error.completion is not None:
-            typer.echo(f"The reasoner wrote: {_plain(error.completion) or '(nothing)'}", err=True)
+            typer.echo(f"The reasoner wrote: {plain(error.completion) or '(nothing)'}", err=True)
         sys.exit(2)
 
 
@@ -123,12 +126,22 @@ def ground(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="In a batch, do rows again that failed before.")
     ] = False,
+    dicom: Annotated[
+        Path | None, typer.Option(help="Folder for a DICOM-SEG and a structured report; IMAGE must be a DICOM.")
+    ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            help="What the DICOM objects name in coded terms, such as 'kidney left'; by default what the reasoning "
+            "plainly names."
+        ),
+    ] = None,
 ) -> None:
     """Answer a question about an image, or a batch of them (--batch, resumable)."""
     from medground.pipeline import MedGround
 
     models = {"reasoner": reasoner, "segmenter": segmenter, "adapter": adapter, "template": template}
-    reading = {"frame": frame, "axis": axis, "slice": slice_, "window": _window(window)}
+    reading = {"frame": frame, "axis": axis, "slice": slice_, "window": read_window(window)}
     asking: dict[str, Any] = {"mode": mode, "temperature": temperature, "seed": seed}
     grounder = MedGround(
         reasoner,
@@ -145,6 +158,8 @@ def ground(
             raise ConfigError(
                 "with --batch there is no IMAGE; give the one QUESTION for a folder, or nothing for a file"
             )
+        if dicom is not None:
+            raise ConfigError("--dicom is for one picture; ground each apart, or a PACS's with medground pacs")
         if out is None:
             raise ConfigError("a batch needs --out DIR, where its results.jsonl is kept")
         settings = {**models, "coordinates": coordinates}
@@ -155,7 +170,13 @@ def ground(
         raise ConfigError('ground needs an image and a question: medground ground IMAGE "QUESTION"')
     if retry_failed:
         raise ConfigError("--retry-failed is for batches; add --batch or leave it out")
-    _one(grounder, image, question, out, reading, asking, as_json)
+    if target is not None and dicom is None:
+        raise ConfigError("--target names what DICOM objects hold; add --dicom FOLDER, or leave it out")
+    _one(grounder, image, question, out, reading, asking, as_json, dicom, target)
+
+
+app.command()(ask)
+app.command()(serve)
 
 
 @app.command()
@@ -169,11 +190,11 @@ def demo(
     from medground.demo import run_demo
     from medground.pipeline import MedGround
 
-    with _working("Grounding the demo's images"), contextlib.redirect_stdout(sys.stderr):
+    with working("Grounding the demo's images"), contextlib.redirect_stdout(sys.stderr):
         grounder = MedGround(reasoner, None if segmenter == "none" else segmenter, device=device)
         page, skipped = run_demo(grounder, out)
     for reason in skipped:
-        typer.echo(f"skipped: {_plain(reason)}", err=True)
+        typer.echo(f"skipped: {plain(reason)}", err=True)
     typer.echo(str(page))
     typer.echo(RESEARCH_USE, err=True)
 
@@ -186,7 +207,7 @@ def doctor(
     """Check the installation, draw a known box through every coordinate space, and say what is missing."""
     from medground.doctor import examine
 
-    with _working("Checking"), contextlib.redirect_stdout(sys.stderr):
+    with working("Checking"), contextlib.redirect_stdout(sys.stderr):
         checks = examine(run_models=not quick)
     broken = [check for check in checks if check.status == "broken"]
     if as_json:
@@ -200,13 +221,19 @@ def doctor(
         colours = {"ok": "green", "missing": "yellow", "broken": "bold red"}
         for check in checks:
             told = check.detail if check.remedy is None else f"{check.detail}\n-> {check.remedy}"
-            table.add_row(f"[{colours[check.status]}]{check.status}[/]", check.name, _text(told))
+            table.add_row(f"[{colours[check.status]}]{check.status}[/]", check.name, as_text(told))
         console = Console(highlight=False)
         console.print(table)
         console.print(f"{len(broken)} broken" if broken else "Nothing that is needed is broken.")
         console.print(RESEARCH_USE)
     if broken:
         raise typer.Exit(1)
+
+
+app.command("eval")(evaluate)
+app.command()(report)
+app.command()(pacs)
+app.command()(deid)
 
 
 def _one(
@@ -217,26 +244,32 @@ def _one(
     reading: dict[str, Any],
     asking: dict[str, Any],
     as_json: bool,
+    dicom: Path | None,
+    target: str | None,
 ) -> None:
     from medground.images import load_image
 
-    with _working("Reading the image and asking", quiet=as_json), contextlib.redirect_stdout(sys.stderr):
+    with working("Reading the image and asking", quiet=as_json), contextlib.redirect_stdout(sys.stderr):
         # The image first: a wrong path shows before models are loaded.
         picture = load_image(path, **reading)
         result = grounder.ground(picture, question, **asking)
-        saved = None
+        written: list[Path | None] = []
         if out is not None:
             from medground.drawing import save_result
 
             saved = save_result(result, picture, out)
+            written += [saved.overlay, saved.mask, saved.json]
+        if dicom is not None:
+            from medground.dicom import save_dicom
+
+            objects = save_dicom(result, path, dicom, target=target)
+            written += [objects.seg, objects.sr]
     if as_json:
         typer.echo(json.dumps(result.to_dict(), allow_nan=False))
         return
     _show(result)
-    if saved is not None:
-        for file in (saved.overlay, saved.mask, saved.json):
-            if file is not None:
-                typer.echo(f"wrote {file}")
+    for file in filter(None, written):
+        typer.echo(f"wrote {file}")
     typer.echo(RESEARCH_USE)
 
 
@@ -298,45 +331,10 @@ def _show(result: Result) -> None:
 
     console = Console(highlight=False)
     if result.reasoning:
-        console.print(_text(result.reasoning), style="italic")
+        console.print(as_text(result.reasoning), style="italic")
         console.print()
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="bold")
     for name, words in describe(result):
-        table.add_row(name, _text(words))
+        table.add_row(name, as_text(words))
     console.print(table)
-
-
-def _window(text: str | None) -> tuple[float, float] | None:
-    if text is None:
-        return None
-    try:
-        centre, width = (float(part) for part in text.split(","))
-    except ValueError:
-        raise ConfigError(f"--window {text!r} isn't CENTRE,WIDTH; write it like --window=40,400") from None
-    return centre, width
-
-
-def _plain(text: str) -> str:
-    """Return text without the control characters by which a model or a file name could steer a terminal."""
-    return "".join(
-        sign if sign in "\n\t" or unicodedata.category(sign) not in ("Cc", "Cf", "Cs") else "\ufffd" for sign in text
-    ).strip()
-
-
-def _text(words: str) -> Any:
-    from rich.text import Text
-
-    return Text(_plain(words))
-
-
-@contextlib.contextmanager
-def _working(what: str, quiet: bool = False) -> Any:
-    from rich.console import Console
-
-    console = Console(stderr=True)
-    if quiet or not console.is_terminal:
-        yield
-        return
-    with console.status(what):
-        yield

@@ -29,7 +29,7 @@ from medground.types import Box, Mask, Point
 
 __all__ = ["Check", "check_coordinates", "check_packages", "examine"]
 
-EXTRAS = ("local", "remote", "dicom", "nifti", "data", "serve", "demo", "train")
+EXTRAS = ("local", "remote", "dicom", "pacs", "nifti", "data", "serve", "demo", "train")
 SUMS = "SHA256SUMS"
 """Beside nano's files, as ``sha256sum * > SHA256SUMS`` writes it."""
 
