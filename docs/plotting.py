@@ -13,13 +13,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-# Told apart with any colour vision (Okabe and Ito), and without colours.
-_LOOKS = tuple(
-    {"color": colour, "linestyle": dash}
-    for colour, dash in (("#0072b2", "-"), ("#d55e00", "--"), ("#009e73", ":"), ("#8b5a9f", "-."))
-)
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#8b5a9f", "#56b4e9", "#e69f00", "#000000", "#7f7f7f")
+_DASHES = ("-", "--", ":", "-.")
+LOOKS = tuple({"color": _COLOURS[at % 8], "linestyle": _DASHES[(at + at // 8) % 4]} for at in range(16))
+"""Of lines: told apart with any colour vision (Okabe and Ito), and without colours."""
 
-_STYLE = {
+STYLE = {
     "svg.fonttype": "none",  # text stays text
     "svg.hashsalt": "medground",
     "font.size": 9,
@@ -34,6 +33,7 @@ _STYLE = {
     "path.simplify": True,
     "path.simplify_threshold": 0.2,
 }
+"""What matplotlib is told of every plot in the documents."""
 
 
 @dataclass(frozen=True)
@@ -91,12 +91,12 @@ class Plot:
         import matplotlib
         from matplotlib.figure import Figure
 
-        with matplotlib.rc_context(_STYLE):
+        with matplotlib.rc_context(STYLE):
             width = 4.1 if len(self.panels) == 1 else 3.4 * len(self.panels)
             figure = Figure(figsize=(width, 2.6), layout="constrained", facecolor="white")
             axes = figure.subplots(1, len(self.panels), sharey=True, squeeze=False)[0]
             names = dict.fromkeys(name for panel in self.panels for name in panel.lines)
-            looks = dict(zip(names, _LOOKS[: len(names)], strict=True))
+            looks = dict(zip(names, LOOKS[: len(names)], strict=True))
             for each, panel in zip(axes, self.panels, strict=True):
                 _draw(each, panel, looks)
             if len(looks) > 1:

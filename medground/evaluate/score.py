@@ -25,6 +25,7 @@ FIGURES = (
     *("dice", "dice_points", "dice_box", "dice_both", "dice_oracle", "hd95"),
     *("absence", "readable", "failed", "claims", "claims_true", "consistency", "confidence"),
     *("sampled_box_iou", "sampled_acc_50", "sampled_pdice", "sampled_absence", "sampled_readable"),
+    *("sampled_claims", "sampled_claims_true"),
 )
 """The names of what `figures` returns, in the order of a table."""
 
@@ -109,16 +110,16 @@ def figures(prediction: Prediction) -> dict[str, float]:
         told["pointing"] = pointing(answer.points if answer else (), right.box if true is None else true)
         if true is not None:
             told |= _masks(prediction, true)
-        facts = right.facts or Facts.of_box(right.box)
-        found = [holds(claim, facts) for claim in claims(answer.reasoning)] if answer else []
-        known = [each for each in found if each is not None]
-        told["claims"], told["claims_true"] = float(len(known)), float(sum(known))
+        told["claims"], told["claims_true"] = _checked(prediction, answer)
     if prediction.samples:
         said = [prediction.read(text) for text in prediction.samples]
         each = [_located(prediction, one) for one in said]
         for name in ("box_iou", "acc_50", "pdice", "absence"):
             told[f"sampled_{name}"] = _mean([one.get(name, _NAN) for one in each])
         told["sampled_readable"] = _mean([float(one is not None) for one in said])
+        if right.box is not None:
+            checked = [_checked(prediction, one) for one in said]
+            told["sampled_claims"], told["sampled_claims_true"] = map(_mean, zip(*checked, strict=True))
         if len(said) > 1:
             told["confidence"] = _mean([_agreement(a, b) for a, b in combinations(said, 2)])
     return told
@@ -138,6 +139,16 @@ def _located(prediction: Prediction, answer: Grounding | None) -> dict[str, floa
         told["pdice"] = pdice(points, right.points)
         told["pdice_paper"] = pdice_paper([p.to(frame) for p in points], [p.to(frame) for p in right.points])
     return told
+
+
+def _checked(prediction: Prediction, answer: Grounding | None) -> tuple[float, float]:
+    """Return how many claims of a reasoning can be checked, and how many of them are true."""
+    right = prediction.right
+    if answer is None or right.box is None:
+        return 0.0, 0.0
+    facts = right.facts or Facts.of_box(right.box)
+    known = [held for claim in claims(answer.reasoning) if (held := holds(claim, facts)) is not None]
+    return float(len(known)), float(sum(known))
 
 
 def _masks(prediction: Prediction, true: Mask) -> dict[str, float]:

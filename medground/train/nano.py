@@ -18,7 +18,7 @@ from medground.errors import MissingExtraError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["CHAT_TEMPLATE", "NUMBERS", "build_model", "build_processor", "write_identity"]
+__all__ = ["CHAT_TEMPLATE", "NUMBERS", "build_model", "build_processor", "write_identity", "write_untrained"]
 
 NUMBERS = 1001
 """How many numbers have a token of their own: 0 to 1000."""
@@ -240,3 +240,30 @@ def write_identity(folder: str | Path, name: str) -> None:
     """Write ``medground.json``, which says how the model in a folder speaks."""
     said = {"name": name, "coordinates": "0-1000", "template": "nano-v1"}
     write_json(Path(folder) / "medground.json", said)
+
+
+def write_untrained(like: str | Path, folder: str | Path, *, seed: int = 0) -> None:
+    """Write a model of the architecture and with the tokenizer of one of nano's, but with fresh weights.
+
+    What it knows is LiteMedSAM's encoder, from which its tower starts: no question, no box.
+
+    Parameters
+    ----------
+    like : path
+        Folder of a nano.
+    folder : path
+        Gets the model; made when it isn't there.
+    seed : int
+    """
+    import torch
+    from transformers import AutoConfig, AutoProcessor
+
+    processor, config = AutoProcessor.from_pretrained(like), AutoConfig.from_pretrained(like)
+    text = config.text_config
+    with torch.random.fork_rng([]):
+        torch.manual_seed(seed)
+        side = processor.image_processor.size["height"]
+        model = build_model(processor, image_size=side, hidden_size=text.hidden_size, layers=text.num_hidden_layers)
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    write_identity(folder, "nano-untrained")
