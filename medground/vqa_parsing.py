@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from medground.coords import Space
@@ -26,6 +27,9 @@ UNNAMED = "region"
 
 MAX_NAME = 200
 """The longest name of a region, in characters."""
+
+MAX_TAGS = 1_000
+"""How many tags of a completion are looked at; a real one has about ten, and one for each region and its name."""
 
 MAX_UNTAGGED = 2_000
 """The longest text that is taken for an answer without any tags."""
@@ -46,7 +50,7 @@ _BEFORE_BRACKET = re.compile(r"[\s(:,-]{0,5}(?:\b(?:regions?|box|bbox|located at
 _CLAUSE = re.compile(r"[.,;:()\[\]!?\n]")
 _NO_NAME = re.compile(
     "an?|the|this|that|these|those|its|their|his|her|in|on|at|by|to|from|with|within|near|over|into|onto|behind|above|"
-    "below|beside|and|or|but|is|are|was|were|be|shows?|sees?|seen|has|have|there|which|where|as|than|both|between|"
+    "below|beside|and|or|but|is|are|was|were|be|shows?|sees?|seen|lies?|sits?|has|have|there|which|where|as|than|both|between|"
     "against|towards?|for|it",
     re.I,
 )
@@ -164,7 +168,7 @@ class _Reading:
     def __init__(self, text: str, space: Space) -> None:
         self.text, self.space = text, space
         self.notes: list[str] = []
-        self.marks = [(mark, mark[2].lower(), bool(mark[1])) for mark in _MARK.finditer(text)]
+        self.marks = _marks(text)
         if any(mark[0] != f"<{'/' * closes}{name}>" for mark, name, closes in self.marks):
             self.notes.append("tags in capitals or with blanks were read")
         opened, closed = self._first("think", False, 0), self._first("think", True, 0)
@@ -174,9 +178,9 @@ class _Reading:
 
     def answered(self) -> Answered:
         opened = self._first("answer", False, self.after)
-        if opened is None and (opened := self._first("answer", False, 0)) is not None and self.thinks:
-            if opened.start() > self.think[0]:
-                raise ParseError("the completion ends within its reasoning")
+        early = self._first("answer", False, 0)
+        if opened is None and early is not None and self.thinks and early.start() < self.think[0]:
+            opened = early
             self.notes.append("the answer stood before the reasoning")
         answer, reasoning, place = self._untagged() if opened is None else self._tagged(opened)
         answer = _FENCE.sub(" ", answer).strip()
@@ -293,6 +297,11 @@ class _Reading:
         return distinct[:MAX_BOXES]
 
 
+def _marks(text: str) -> list[tuple[re.Match[str], str, bool]]:
+    """Return a text's tags, each with its name and whether it closes; the first `MAX_TAGS` of them."""
+    return [(mark, mark[2].lower(), bool(mark[1])) for mark in islice(_MARK.finditer(text), MAX_TAGS)]
+
+
 # --- places ----------------------------------------------------------------------------------------------------------
 
 
@@ -301,7 +310,7 @@ def _places(inside: str, space: Space, notes: list[str]) -> list[Named]:
     if len(inside) > MAX_ANSWER:
         notes.append(f"the location is long; its first {MAX_ANSWER:,} characters were read")
         inside = inside[:MAX_ANSWER]
-    marks = [(mark, mark[2].lower(), bool(mark[1])) for mark in _MARK.finditer(inside)]
+    marks = _marks(inside)
     if not any(name == "box" for _, name, _ in marks):
         return _unboxed(_MARK.sub(" ", inside), space, notes)
     regions: list[Named] = []
