@@ -70,7 +70,7 @@ def pacs(
     Credentials come from the environment: MEDGROUND_PACS_TOKEN, or MEDGROUND_PACS_USER and MEDGROUND_PACS_PASSWORD.
     """
     from medground._progress import counting_bar
-    from medground.cli import _window
+    from medground._terminal import window as read_window
     from medground.pacs import Pacs
     from medground.pacs_run import run_pacs
     from medground.pipeline import MedGround
@@ -107,7 +107,7 @@ def pacs(
                 out,
                 target=target,
                 frame=frame,
-                window=_window(window),
+                window=read_window(window),
                 settings={"reasoner": reasoner, "segmenter": segmenter},
                 retry_failed=retry_failed,
                 on_row=on_row,
