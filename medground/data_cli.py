@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from medground.data_vqa_cli import vqa
 from medground.errors import ConfigError, MedgroundError
 
 if TYPE_CHECKING:
@@ -164,6 +165,9 @@ def assemble(
     for record, reason in report.refused:
         typer.echo(f"left out: {record}, edited, because {reason}", err=True)
     typer.echo(f"card: {out / 'README.md'}; sheet: {out / 'sheet.png'}")
+
+
+app.command()(vqa)
 
 
 @app.command()
