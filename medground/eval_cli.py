@@ -16,6 +16,7 @@ from medground.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from medground.data.vqa_rows import VqaRow
     from medground.evaluate.run import EvalProgress
 
 __all__ = ["evaluate", "report"]
@@ -30,11 +31,15 @@ def evaluate(
         str,
         typer.Option(
             help="nano, a model folder or hub id, https://host/v1#model for an endpoint, baseline:NAME with NAME "
-            "whole-image, centre, category-prior, random or oracle, or stored:FILE with answers made elsewhere."
+            "whole-image, centre, category-prior, random or oracle (for visual questions frequent-answer, "
+            "random-answer, text-only or truth), or stored:FILE with answers made elsewhere."
         ),
     ] = "nano",
     segmenter: Annotated[
-        str, typer.Option(help="litemedsam, a folder or hub id of a SAM-family model, or none.")
+        str,
+        typer.Option(
+            help="litemedsam, a folder or hub id of a SAM-family model, or none; for visual questions it has no say."
+        ),
     ] = "litemedsam",
     mode: Annotated[Literal["reason", "direct"], typer.Option(help="Reason before answering, or not.")] = "reason",
     split: Annotated[Literal["train", "val", "test"], typer.Option(help="Which rows.")] = "test",
@@ -57,7 +62,7 @@ def evaluate(
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Ask again where there was no answer.")] = False,
     root: Annotated[Path | None, typer.Option(help="Where relative paths of pictures start.")] = None,
     train: Annotated[
-        Path | None, typer.Option(help="Training rows for baseline:category-prior; DATA's folder by default.")
+        Path | None, typer.Option(help="Training rows for baselines that learn from some; DATA's folder by default.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16, float16.")] = "auto",
@@ -71,13 +76,14 @@ def evaluate(
     max_cost: Annotated[float | None, typer.Option(min=0, help="The most that the run may cost; needs prices.")] = None,
     per_minute: Annotated[float | None, typer.Option(min=0, help="The most requests to an endpoint a minute.")] = None,
 ) -> None:
-    """Ask a reasoner every question of a data set; resumable, and scored from what is written."""
+    """Ask a reasoner every question of a data set, of grounding or visual; resumable, scored from what is written."""
     from medground.data.schema import parquet_files
+    from medground.evaluate.planning import is_visual
     from medground.evaluate.run import evaluate as run
     from medground.segmenters import load_segmenter
 
-    for path in data:  # a wrong path shows before models are loaded
-        parquet_files(path)
+    files = [file for path in data for file in parquet_files(path)]  # a wrong path shows before models are loaded
+    visual = any(map(is_visual, files))
     models: dict[str, Any] = {"device": device, "dtype": dtype}
     asking: dict[str, Any] = {"template": template, "coordinates": coordinates}
     for name in prompts or ():
@@ -94,14 +100,14 @@ def evaluate(
             if not remote and any(each is not None for each in account.values()):
                 raise ConfigError("--prices, --max-cost and --per-minute are for endpoints; leave them out")
             if reasoner.startswith(BASELINE):
-                asked: Any = _baseline(reasoner.removeprefix(BASELINE), train or _folder(data[0]))
+                asked: Any = _baseline(reasoner.removeprefix(BASELINE), train or _folder(data[0]), visual)
             elif reasoner.startswith(STORED):
                 asked = _stored(Path(reasoner.removeprefix(STORED)), coordinates or "pixels")
             elif remote:
                 asked = _endpoint(reasoner, out, adapter, account, **asking, max_concurrency=concurrency)
             else:
                 asked = _local(reasoner, adapter=adapter, batch_size=batch, **models, **asking)
-            drawn = None if segmenter == "none" else load_segmenter(segmenter, **models)
+            drawn = None if segmenter == "none" or visual else load_segmenter(segmenter, **models)
             run(data, out, reasoner=asked, segmenter=drawn, progress=progress, **options)
     except KeyboardInterrupt:
         typer.echo("medground: stopped; the same command goes on", err=True)
@@ -121,11 +127,20 @@ def report(
     source: Annotated[
         list[str] | None, typer.Option(help="Show pictures of this source alone; may be repeated.")
     ] = None,
+    judge: Annotated[
+        str | None,
+        typer.Option(help="https://host/v1#model that judges answers to open visual questions; else rules do."),
+    ] = None,
 ) -> None:
     """Compare runs on one self-contained page, and in a Markdown table."""
     from medground.evaluate.report import build_report
 
-    made = build_report(runs, out, data=data, root=root, title=title, pictures=pictures, sources=source or None)
+    options: dict[str, Any] = {"data": data, "root": root, "title": title, "pictures": pictures}
+    if judge is not None:
+        from medground.rewards.endpoint_judge import EndpointJudge
+
+        options["judge"] = EndpointJudge(judge)
+    made = build_report(runs, out, sources=source or None, **options)
     typer.echo(str(made.page))
     typer.echo(str(made.markdown))
     typer.echo(RESEARCH_USE)
@@ -140,11 +155,21 @@ def _stored(file: Path, coordinates: str) -> Any:
     return read_stored(file, coordinates=coordinates)
 
 
-def _baseline(name: str, training: Path) -> Any:
+def _baseline(name: str, training: Path, visual: bool) -> Any:
     from medground.data.schema import read_rows
     from medground.evaluate.baselines import load_baseline
+    from medground.evaluate.planning import given_rows
+    from medground.evaluate.vqa.baselines import load_visual_baseline
 
+    if visual:
+        return load_visual_baseline(name, _questions(given_rows(training)))
     return load_baseline(name, read_rows(training, split="train") if name == "category-prior" else ())
+
+
+def _questions(rows: Any) -> Iterator[VqaRow]:
+    from medground.data.vqa_rows import VqaRow
+
+    yield from (row for row, _ in rows if isinstance(row, VqaRow) and row.split in ("train", ""))
 
 
 def _local(spec: str, **options: Any) -> Any:
@@ -207,16 +232,22 @@ def _bar() -> Iterator[_Shown]:
 
 def _summary(out: Path, end: EvalProgress | None) -> None:
     """Print the means that matter, over all rows that are answered so far."""
-    from medground.evaluate.predictions import read_run
+    from medground.evaluate.predictions import read_run, task_of
     from medground.evaluate.score import score_run
+    from medground.evaluate.vqa.predictions import read_visual_run
+    from medground.evaluate.vqa.score import score_visual_run
     from medground.metrics import nanmean
 
-    scored = score_run(read_run(out))
+    visual = bool(task_of(out))
+    scored: Any = score_visual_run(read_visual_run(out)) if visual else score_run(read_run(out))
+    names = ["box_iou", "pdice", "dice", "dice_oracle", "absence", "readable"]
+    if visual:
+        names = ["closed", "single", "multi", "open", "v_score", "agreement", "right_elsewhere", "wrong_there"]
     if end is not None:
         earlier = f", {end.found} were there already" if end.found else ""
         left = f", {end.left_out} left out by the variant" if end.left_out else ""
         typer.echo(f"{end.done} of {end.total} rows done{earlier}{left}; {end.failed} failed: {out}")
-    for name in ("box_iou", "pdice", "dice", "dice_oracle", "absence", "readable"):
+    for name in names:
         found = nanmean(scored.column(name))
         if found.n:
             typer.echo(f"{name} {found.mean:.4f} ({found.n} rows)")

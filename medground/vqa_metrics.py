@@ -1,7 +1,7 @@
 """What an answer to a visual question is worth: is it right, are its regions, and do the two go together.
 
-Answers are read, judged and held to their boxes by the functions of the rewards, so that a model isn't measured by
-another rule than it was trained by. Rewards are for training; these figures are for reports.
+Answers are read as `medground.MedGround.ask` reads them, tolerantly, since that is what a user gets; they are judged
+and held to their boxes by the functions of the rewards.
 """
 
 from __future__ import annotations
@@ -9,12 +9,15 @@ from __future__ import annotations
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from medground.coords import Space
+from medground.errors import ParseError
 from medground.metrics import QUESTION_TYPES
 from medground.rewards.thinkvg import consistency
 from medground.rewards.thinkvg_reading import Response
 from medground.rewards.vqa_truth import VqaTruth
+from medground.vqa_parsing import parse_answer
 
-__all__ = ["LOCATED", "RIGHT", "VQA_FIGURES", "v_score", "vqa_figures"]
+__all__ = ["LOCATED", "RIGHT", "VQA_FIGURES", "read_answer", "v_score", "vqa_figures"]
 
 LOCATED = 0.5
 """The V-score from which on an answer's regions count as right."""
@@ -25,11 +28,28 @@ RIGHT = 0.5
 VQA_FIGURES = (
     *("closed", "single", "multi", "open", "worth"),
     *("v_score", "located", "agreement", "right_elsewhere", "wrong_there"),
-    *("readable", "boxes_readable"),
+    "readable",
 )
 """The names of what `vqa_figures` returns."""
 
 _NAN = float("nan")
+
+
+def read_answer(text: str, space: Space) -> Response | None:
+    r"""Return what a completion says, read tolerantly; None when there is no answer in it.
+
+    Examples
+    --------
+    >>> read_answer("It is large. [10, 20, 30, 40]\nAnswer: B", Space.norm1000()).answer
+    'B'
+    """
+    try:
+        said = parse_answer(text, space)
+    except ParseError:
+        return None
+    boxes, mentions = (tuple(box for _, box in each) for each in (said.regions, said.mentions))
+    refs = tuple(ref for ref, _ in said.regions)
+    return Response(said.answer, boxes, refs, said.reasoning, mentions, 0, (False,) * 4)
 
 
 def v_score(reading: Response | None, truth: VqaTruth) -> float:
@@ -43,7 +63,7 @@ def v_score(reading: Response | None, truth: VqaTruth) -> float:
     Parameters
     ----------
     reading : Response or None
-        None, an answer that can't be read, and boxes that can't be read, are worth 0.
+        None, an answer that can't be read, is worth 0.
     truth : VqaTruth
         On the ruler of the reading.
 
@@ -93,7 +113,7 @@ def vqa_figures(
         ``v_score``: see there; ``located``: 1 from `LOCATED` on. ``agreement``: of the regions that the reasoning names
         and the final ones, `medground.rewards.thinkvg.consistency`; where either is there, or one was asked for.
         ``right_elsewhere``, ``wrong_there``: 1 where the answer is right and its regions are wrong, and the other way
-        round; where the question has a true region. ``readable``, ``boxes_readable``: 0 or 1.
+        round; where the question has a true region. ``readable``: 0 or 1.
 
     Examples
     --------
@@ -111,8 +131,7 @@ def vqa_figures(
     worth = _NAN if verdict is None else verdict
     told[QUESTION_TYPES[truth.question_type]] = told["worth"] = worth
     told["readable"] = float(reading is not None)
-    told["boxes_readable"] = float(reading is not None and reading.boxes is not None)
-    if reasoned and (truth.boxes or reading is None or reading.boxes != () or reading.mentions or reading.strays):
+    if reasoned and (truth.boxes or reading is None or reading.boxes or reading.mentions):
         told["agreement"] = consistency(reading, asked=bool(truth.boxes))
     if truth.boxes:
         told["v_score"] = v_score(reading, truth)

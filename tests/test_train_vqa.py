@@ -354,7 +354,7 @@ def test_earlier_regions_are_told_and_move_along(processor):
     (was,) = row.truth().boxes
     assert moved.space == shown.space
     assert moved.width / own.width == pytest.approx(30 / was.width, rel=0.01)
-    assert moved.x1 - own.x1 == pytest.approx((10 - was.x1), abs=0.1), "as far from the region as before"
+    assert moved.x1 - own.x1 == pytest.approx(10 - was.x1, abs=0.5), "as far from the region as before"
 
 
 def test_choices_take_their_answer_along():
@@ -370,6 +370,18 @@ def test_choices_take_their_answer_along():
     assert len(orders) == 6
 
 
+def test_letters_before_their_own_words_change_too():
+    row = single(thinking="A heart is wide. That makes it B, heart, both halves.", reason="B: heart, both halves")
+    seen = set()
+    for seed in range(20):
+        new = in_another_order(row, random.Random(seed))
+        assert new.offered[new.answer] == "heart, both halves"
+        assert new.thinking == f"A heart is wide. That makes it {new.answer}, heart, both halves."
+        assert new.reason == f"{new.answer}: heart, both halves"
+        seen.add(new.answer)
+    assert seen == {"A", "B", "C"}
+
+
 @pytest.mark.parametrize(
     "row",
     [
@@ -377,6 +389,9 @@ def test_choices_take_their_answer_along():
         single(answer="B: heart, both halves"),
         single(thinking="So it is choice B."),
         single(thinking="Not (A), then."),
+        single(thinking="A: it is narrow. False. B: it is wide. True."),
+        single(thinking="That makes it B, heart."),
+        single(reason="B"),
         single(choices=("left lung", "heart", "none of these")),
         single(choices=("left lung", "heart", "A and B")),
         single(choices=("left lung", "heart", "both of the above")),

@@ -156,7 +156,7 @@ def test_figures_over_visual_questions_are_those_by_hand(tmp_path, monkeypatch):
     rows = draw_questions(tmp_path, 5, split="val")
     open_one, closed, single, multi, nowhere = rows
     said = {
-        open_one.question: "no idea",
+        open_one.question: "",
         closed.question: closed.completion("0-1000").replace("Yes", "No"),
         single.question: "<think>It is.</think><response><answer>B</answer></response>",
         multi.question: multi.completion("0-1000").replace("A, C", "C; A"),

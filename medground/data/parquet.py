@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from medground._io import make_folder
 from medground.errors import ConfigError
 
-__all__ = ["GROUP", "GROUP_BYTES", "read_records", "write_records"]
+__all__ = ["GROUP", "GROUP_BYTES", "columns_of", "read_records", "write_records"]
 
 GROUP = 256
 """Rows of a row group that `write_records` writes, at most."""
@@ -71,6 +71,14 @@ def read_records(file: Path) -> Iterator[dict[str, Any]]:
         with pq.ParquetFile(file, memory_map=True) as source:
             for batch in source.iter_batches(batch_size=_BATCH):
                 yield from batch.to_pylist()
+    except (OSError, pa.ArrowException) as error:
+        raise ConfigError(f"{file}: can't be read as parquet ({error}); restore the file") from error
+
+
+def columns_of(file: Path) -> list[str]:
+    """Return the names of a parquet file's columns; raises ConfigError when it can't be read."""
+    try:
+        return list(pq.read_schema(file, memory_map=True).names)
     except (OSError, pa.ArrowException) as error:
         raise ConfigError(f"{file}: can't be read as parquet ({error}); restore the file") from error
 

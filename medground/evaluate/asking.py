@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from PIL import Image
@@ -26,7 +27,7 @@ from medground.reasoners._sharing import looking_once
 from medground.rewards.evidence import Facts
 from medground.types import Mask
 
-__all__ = ["ABOUT", "Asking"]
+__all__ = ["ABOUT", "Asking", "tokens_of", "writable"]
 
 ABOUT = ("source", "category", "supercategory", "modality", "group", "split", "style", "template")
 """What a line says about its row."""
@@ -59,7 +60,6 @@ class Asking:
     ) -> None:
         self.reasoner, self.masker, self.mode, self.variant = reasoner, masker, mode, variant
         self.samples, self.temperature, self.max_new_tokens = samples, temperature, max_new_tokens
-        self._tokenizer = getattr(getattr(reasoner, "processor", None), "tokenizer", None)
 
     def answer(self, rows: Sequence[Planned], seed: Sequence[int]) -> list[Prediction]:
         """Return one line for each row, in order, less those that the variant leaves out."""
@@ -90,14 +90,14 @@ class Asking:
                     pictures[planned.picture] = open_image(planned.row.image, planned.root)
                 asked = self._shown(planned, pictures[planned.picture])
             except MedgroundError as error:
-                yield _Asked(planned.row, error=str(error))
+                yield _Asked(cast(Row, planned.row), error=str(error))
             else:
                 if asked is not None:
                     yield asked
 
     def _shown(self, planned: Planned, image: MedicalImage) -> _Asked | None:
         """Return a row as it is shown, with its mask; None where the variant leaves it out."""
-        row, mask = planned.row, None
+        row, mask = cast(Row, planned.row), None
         if row.mask is not None:
             mask = open_mask(row.mask, planned.root, size=image.size)
             if not mask.any():
@@ -132,7 +132,7 @@ class Asking:
         truth = json.loads(row.ground_truth()) | {"image_size": row.image_size, "coordinates": row.coordinates}
         if asked.facts is not None:
             truth["facts"] = asked.facts
-        text = "" if said is None else _writable(said.text)
+        text = "" if said is None else writable(said.text)
         space = ruler_of(said.space) if said else {"coordinates": "0-1000", "width": 1000.0, "height": 1000.0}
         return Prediction.model_validate(
             {
@@ -146,15 +146,21 @@ class Asking:
                 "truth_mask": None if asked.mask is None else encode_rle(asked.mask),
                 "completion": text,
                 "space": space,
-                "error": asked.error and _writable(asked.error),
-                "samples": [_writable(each) for each in samples],
-                "tokens": len(self._tokenizer(text, add_special_tokens=False).input_ids) if self._tokenizer else None,
+                "error": asked.error and writable(asked.error),
+                "samples": [writable(each) for each in samples],
+                "tokens": tokens_of(self.reasoner, text),
                 "seconds": {"reason": round(spent, 5)} if said else {},
                 "variant": self.variant,
             }
         )
 
 
-def _writable(text: str) -> str:
+def tokens_of(reasoner: object, text: str) -> int | None:
+    """Return how many tokens a completion has, None where the reasoner's tokenizer isn't known."""
+    tokenizer = getattr(getattr(reasoner, "processor", None), "tokenizer", None)
+    return len(tokenizer(text, add_special_tokens=False).input_ids) if tokenizer else None
+
+
+def writable(text: str) -> str:
     """Return text without halves of characters, which an endpoint's JSON can hold and UTF-8 can't."""
     return text.encode("utf-8", "replace").decode("utf-8")

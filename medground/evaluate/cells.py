@@ -6,17 +6,16 @@ that a report's page and file can't say different things.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from medground.data.attributes import LARGE, SMALL, TINY
-from medground.evaluate.predictions import Prediction
-from medground.evaluate.score import Scored
+from medground.evaluate.predictions import Answered, Prediction
 from medground.masks import decode_rle
 
 __all__ = [
@@ -27,6 +26,7 @@ __all__ = [
     "Column",
     "Line",
     "Measure",
+    "Measured",
     "Table",
     "as_text",
     "cell",
@@ -44,6 +44,21 @@ SIZES = ("tiny", "small", "medium-sized", "large")
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
+
+
+class Measured(Protocol):
+    """A run with the figures of each of its answers, such as `medground.evaluate.score.Scored`."""
+
+    @property
+    def predictions(self) -> Sequence[Answered]:
+        """One a row."""
+
+    @property
+    def groups(self) -> list[str]:
+        """Whom a bootstrap draws, for each row."""
+
+    def column(self, name: str) -> Floats:
+        """Return one figure of all answers, NaN where it doesn't apply."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +215,7 @@ def _escaped(text: str) -> str:
 # -- a figure and its interval ----------------------------------------------------------------------------------------
 
 
-def cell(scored: Scored, measure: Measure, where: Bools | None = None, *, rounds: int = ROUNDS) -> Cell:
+def cell(scored: Measured, measure: Measure, where: Bools | None = None, *, rounds: int = ROUNDS) -> Cell:
     """Return a figure of a run, over the rows of `where`, with its percentile bootstrap interval.
 
     Groups (patients) are drawn, not rows. A mean over classes is taken anew in each resample, over the classes that are
@@ -208,7 +223,7 @@ def cell(scored: Scored, measure: Measure, where: Bools | None = None, *, rounds
 
     Parameters
     ----------
-    scored : Scored
+    scored : Measured
     measure : Measure
     where : bool array, shape (rows,), optional
     rounds : int
@@ -228,7 +243,7 @@ def cell(scored: Scored, measure: Measure, where: Bools | None = None, *, rounds
     return _with_interval(value, np.concatenate(means), len(rows))
 
 
-def difference(a: Scored, b: Scored, measure: Measure, *, rounds: int = ROUNDS) -> Cell:
+def difference(a: Measured, b: Measured, measure: Measure, *, rounds: int = ROUNDS) -> Cell:
     """Return how much a figure of `a` is above that of `b`, on the rows on which both have it.
 
     Each resample of patients is of both runs, so what makes a patient hard for both cancels out. For plain means it is
@@ -236,7 +251,7 @@ def difference(a: Scored, b: Scored, measure: Measure, *, rounds: int = ROUNDS) 
 
     Parameters
     ----------
-    a, b : Scored
+    a, b : Measured
     measure : Measure
     rounds : int
         Number of resamples.
@@ -270,16 +285,16 @@ def difference(a: Scored, b: Scored, measure: Measure, *, rounds: int = ROUNDS) 
 _NOTHING = Cell(float("nan"), float("nan"), float("nan"), 0)
 
 
-def _columns(scored: Scored, measure: Measure) -> tuple[Floats, Floats]:
+def _columns(scored: Measured, measure: Measure) -> tuple[Floats, Floats]:
     top = scored.column(measure.top)
     return top, scored.column(measure.bottom) if measure.bottom else np.ones(len(top))
 
 
-def _owners(scored: Scored, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+def _owners(scored: Measured, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
     return _codes(np.asarray(scored.groups)[rows])
 
 
-def _kinds(scored: Scored, measure: Measure, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+def _kinds(scored: Measured, measure: Measure, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
     if not measure.over:
         return np.zeros(len(rows), np.intp)
     return _codes(np.asarray([field(scored.predictions[row], measure.over) for row in rows.tolist()]))
@@ -337,9 +352,9 @@ def _mean_ratio(above: Floats, below: Floats) -> Floats:
     return means
 
 
-def field(prediction: Prediction, name: str) -> str:
+def field(prediction: Answered, name: str) -> str:
     """Return what `Prediction.about` says, ``"unknown"`` where it says nothing; ``"size"`` is `size_of`."""
-    if name == "size":
+    if name == "size" and isinstance(prediction, Prediction):
         return size_of(prediction)
     value = prediction.about.get(name, "")
     return str(value).lower() if isinstance(value, bool) else value or "unknown"

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from medground.data.layouts.vqa import import_vqa_rows
 from medground.data.pixels import Source, rows_at
 from medground.data.rows import Row
+from medground.data.schema import parquet, parquet_files
+from medground.data.vqa_rows import VqaRow
 from medground.errors import ConfigError
 
-__all__ = ["Planned", "chosen_rows", "digest_of", "in_chunks"]
+__all__ = ["Given", "Planned", "chosen_rows", "digest_of", "given_rows", "in_chunks", "is_visual"]
+
+Given = Source | Iterable[VqaRow]
+"""A parquet file, a folder of them, several of either, or rows; of grounding or of visual questions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,20 +28,42 @@ class Planned:
 
     Parameters
     ----------
-    row : Row
+    row : Row or VqaRow
     root : Path
         The folder at which its relative paths start.
     picture : str
         What rows about one picture have in common.
     """
 
-    row: Row
+    row: Row | VqaRow
     root: Path
     picture: str
 
 
+def is_visual(file: Path) -> bool:
+    """Return whether a parquet file holds visual questions, by its columns; raises ConfigError when it is damaged."""
+    return {"question_type", "answer"} <= set(parquet().columns_of(file))
+
+
+def given_rows(data: Given, root: str | Path | None = None) -> Iterator[tuple[Row | VqaRow, Path]]:
+    """Yield rows with the folder at which their relative paths start; see `medground.data.pixels.rows_at`."""
+    given: Iterable[str | Path | Row | VqaRow] = [data] if isinstance(data, str | Path) else data
+    for each in given:
+        if isinstance(each, VqaRow):
+            yield each, Path(root or ".")
+        elif isinstance(each, Row):
+            yield from rows_at([each], root)
+        else:
+            for file in parquet_files(each):
+                if is_visual(file):
+                    home = file.parent if root is None else Path(root)
+                    yield from ((question, home) for question in import_vqa_rows(file))
+                else:
+                    yield from rows_at(file, root)
+
+
 def chosen_rows(
-    data: Source, *, split: str = "test", limit: int | None = None, root: str | Path | None = None
+    data: Given, *, split: str = "test", limit: int | None = None, root: str | Path | None = None
 ) -> list[Planned]:
     """Return the rows of a split, checked: ids are unique and labels can be used.
 
@@ -47,13 +75,15 @@ def chosen_rows(
         When the data can't be read, a row can't be scored, or there is none.
     """
     rows: dict[str, Planned] = {}
-    for row, home in rows_at(data, root):
+    for row, home in given_rows(data, root):
         if row.split not in (split, ""):
             continue
         if row.id in rows:
             raise ConfigError(f"{home}: id {row.id!r} is there twice in split {split!r}; make ids unique")
         row.truth()
         rows[row.id] = Planned(row, home, _picture(row, home))
+    if len({type(each.row) for each in rows.values()}) > 1:
+        raise ConfigError(f"{_named(data)}: holds visual questions beside others; evaluate each by itself")
     if not rows:
         raise ConfigError(f"{_named(data)}: has no rows of split {split!r}; name another split or file")
     kept = list(rows.values())
@@ -97,16 +127,16 @@ def digest_of(rows: Sequence[Planned]) -> str:
         row = each.row
         for part in (row.id, row.question, row.ground_truth(), row.image.path or ""):
             digest.update(part.encode("utf-8", "surrogatepass") + b"\0")
-        for picture in (row.image, row.mask):
+        for picture in (row.image, None if isinstance(row, VqaRow) else row.mask):
             digest.update(b"" if picture is None or picture.data is None else hashlib.sha256(picture.data).digest())
     return digest.hexdigest()
 
 
-def _picture(row: Row, home: Path) -> str:
+def _picture(row: Row | VqaRow, home: Path) -> str:
     if row.image.data is not None:
         return hashlib.sha256(row.image.data).hexdigest()
     return str(row.image.file(home))
 
 
-def _named(data: Source) -> str:
+def _named(data: Given) -> str:
     return str(data) if isinstance(data, str | Path) else "the data"

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from typing_extensions import TypedDict
@@ -26,7 +26,20 @@ from medground.prompts import Mode
 from medground.rewards.truth import Truth, read_truth
 from medground.types import Grounding
 
-__all__ = ["PROMPTS", "Drawn", "Prediction", "PromptKind", "Ruler", "Run", "predictions_name", "read_run", "ruler_of"]
+__all__ = [
+    "PROMPTS",
+    "Answered",
+    "Drawn",
+    "Prediction",
+    "PromptKind",
+    "Ruler",
+    "Run",
+    "predictions_name",
+    "read_folder",
+    "read_run",
+    "ruler_of",
+    "task_of",
+]
 
 PromptKind = Literal["points", "box", "both"]
 """What of an answer a segmenter is prompted with: the key points, the box, or the box with the points."""
@@ -54,8 +67,8 @@ class Drawn(TypedDict):
     score: Finite
 
 
-class Prediction(BaseModel):
-    """One row of a data set, and what was answered.
+class Answered(BaseModel):
+    """What each line says, whatever was asked.
 
     Parameters
     ----------
@@ -66,29 +79,66 @@ class Prediction(BaseModel):
     image_size : (width, height)
         Of the picture in pixels.
     about : dict
-        ``source``, ``category``, ``supercategory``, ``modality``, ``group``, ``split``, ``style``, ``template`` of the
-        row (empty where unknown) and ``absent``, whether its target isn't in the picture.
-    truth : dict
-        The right answer, as `medground.rewards.read_truth` takes it, without the mask.
-    truth_mask : dict or None
-        COCO's compressed run lengths, of the picture's size.
+        What the row says of itself, such as ``source``, ``modality``, ``group``, ``split``; empty where unknown.
     completion : str
         What the reasoner wrote; empty when it failed.
     space : Ruler
         The ruler of the numbers in `completion` and `samples`.
     error : str or None
         Why there is no answer; never that an answer can't be read, which its text tells.
+    samples : tuple of str
+        Further completions, sampled.
+    tokens : int or None
+        Of `completion`, where the reasoner's tokenizer is known.
+    seconds : dict of str to float
+        ``reason``: this row's share of its batch.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    id: Annotated[str, Field(min_length=1)]
+    question: Annotated[str, Field(repr=False)]
+    mode: Mode = "reason"
+    image: str | None = None
+    image_size: tuple[Side, Side]
+    about: dict[str, str | bool] = {}
+    completion: Annotated[str, Field(repr=False)] = ""
+    space: Ruler
+    error: str | None = None
+    samples: Annotated[tuple[str, ...], Field(repr=False)] = ()
+    tokens: int | None = None
+    seconds: dict[str, Finite] = {}
+
+    @property
+    def pixels(self) -> Space:
+        """The space of the picture's pixels."""
+        return Space.pixels(*self.image_size)
+
+    @property
+    def ruler(self) -> Space:
+        """The space of the completion's numbers."""
+        return _space(self.space)
+
+
+class Prediction(Answered):
+    """One row of a data set, and what was answered; see `Answered` for what isn't said here.
+
+    Parameters
+    ----------
+    about : dict
+        ``source``, ``category``, ``supercategory``, ``modality``, ``group``, ``split``, ``style``, ``template`` of the
+        row (empty where unknown) and ``absent``, whether its target isn't in the picture.
+    truth : dict
+        The right answer, as `medground.rewards.read_truth` takes it, without the mask.
+    truth_mask : dict or None
+        COCO's compressed run lengths, of the picture's size.
     masks : dict of PromptKind to Drawn or None
         One for each kind of prompt that was asked for; None where the answer gave no such prompt. Empty without a
         segmenter.
     oracle_mask : Drawn or None
         What the segmenter draws for the true box.
-    samples : tuple of str
-        Further completions, sampled.
     notes : tuple of str
         Why the segmenter drew no mask where it was asked for one.
-    tokens : int or None
-        Of `completion`, where the reasoner's tokenizer is known.
     seconds : dict of str to float
         ``reason`` (this row's share of its batch), ``encode`` and ``mask`` (its share of its picture's).
     variant : str
@@ -103,31 +153,12 @@ class Prediction(BaseModel):
     (True, True)
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-
-    id: Annotated[str, Field(min_length=1)]
-    question: Annotated[str, Field(repr=False)]
-    mode: Mode = "reason"
-    image: str | None = None
-    image_size: tuple[Side, Side]
-    about: dict[str, str | bool] = {}
     truth: dict[str, Any]
     truth_mask: Annotated[dict[str, Any] | None, Field(repr=False)] = None
-    completion: Annotated[str, Field(repr=False)] = ""
-    space: Ruler
-    error: str | None = None
     masks: Annotated[dict[PromptKind, Drawn | None], Field(repr=False)] = {}
     oracle_mask: Annotated[Drawn | None, Field(repr=False)] = None
-    samples: Annotated[tuple[str, ...], Field(repr=False)] = ()
     notes: tuple[str, ...] = ()
-    tokens: int | None = None
-    seconds: dict[str, Finite] = {}
     variant: str = ""
-
-    @property
-    def pixels(self) -> Space:
-        """The space of the picture's pixels, in which `answer` and `right` are."""
-        return Space.pixels(*self.image_size)
 
     @cached_property
     def answer(self) -> Grounding | None:
@@ -154,7 +185,7 @@ class Prediction(BaseModel):
         Read as `medground.pipeline.MedGround` reads: tolerantly, and clipped to the picture.
         """
         try:
-            return in_source_pixels(parse(text, _space(self.space)), self.pixels)[0]
+            return in_source_pixels(parse(text, self.ruler), self.pixels)[0]
         except ParseError:
             return None
 
@@ -190,25 +221,45 @@ def read_run(folder: str | Path) -> Run:
         When the folder holds no run, a line is damaged, or files of differently sharded runs lie together.
     """
     folder = Path(folder)
+    if task_of(folder):
+        raise ConfigError(f"{folder}: holds a run on visual questions; give one on grounding")
+    info, predictions = read_folder(folder, Prediction)
+    return Run(folder.resolve().name, folder, info, predictions)
+
+
+Line = TypeVar("Line", bound=Answered)
+
+
+def read_folder(folder: Path, kind: type[Line]) -> tuple[dict[str, Any], tuple[Line, ...]]:
+    """Return a run's settings and its lines, ordered by id; raises ConfigError as `read_run` does."""
+    info = _info(folder)
+    by_id: dict[str, Line] = {}
+    for file in _files(folder):
+        for prediction in _lines(file, kind):
+            by_id[prediction.id] = prediction
+    return info, tuple(by_id[name] for name in sorted(by_id))
+
+
+def task_of(folder: str | Path) -> str:
+    """Return the task of a run: empty for grounding, ``"visual"`` for visual questions; raises ConfigError."""
+    return str(_info(Path(folder)).get("task", ""))
+
+
+def _info(folder: Path) -> dict[str, Any]:
     try:
         info = json.loads((folder / "run.json").read_bytes())
     except OSError as error:
         raise ConfigError(f"{folder}: holds no run.json; give a folder that medground eval wrote") from error
     except ValueError as error:
         raise ConfigError(f"{folder / 'run.json'}: isn't JSON ({error}); evaluate again into another folder") from error
-    by_id: dict[str, Prediction] = {}
-    for file in _files(folder):
-        for prediction in read_predictions(file):
-            by_id[prediction.id] = prediction
-    ordered = tuple(by_id[name] for name in sorted(by_id))
-    return Run(folder.resolve().name, folder, info, ordered)
+    return info if isinstance(info, dict) else {}
 
 
-def read_predictions(file: Path) -> Iterator[Prediction]:
+def _lines(file: Path, kind: type[Line]) -> Iterator[Line]:
     """Yield the lines of one file; raises ConfigError naming the line and the field of the first bad one."""
     for number, _, line in read_lines(file):
         try:
-            yield Prediction.model_validate(line)
+            yield kind.model_validate(line)
         except ValidationError as error:
             first = error.errors(include_input=False, include_url=False)[0]
             field = ".".join(str(part) for part in first["loc"]) or "the line"

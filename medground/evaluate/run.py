@@ -10,19 +10,23 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from medground._io import alone, make_folder, read_lines
-from medground.data.pixels import Source
+from medground.data.vqa_rows import VqaRow
 from medground.errors import ConfigError
 from medground.evaluate.asking import Asking
 from medground.evaluate.baselines import Baseline
 from medground.evaluate.embeddings import KeptEmbeddings
 from medground.evaluate.masking import Masker
-from medground.evaluate.planning import chosen_rows, digest_of, in_chunks
+from medground.evaluate.planning import Given, chosen_rows, digest_of, in_chunks
 from medground.evaluate.predictions import PromptKind, predictions_name
 from medground.evaluate.settings import hold_settings, settings_of
+from medground.evaluate.stored import StoredAnswers
 from medground.evaluate.variants import check_variant
+from medground.evaluate.vqa.asking import VisualAsking
+from medground.evaluate.vqa.baselines import VisualBaseline
+from medground.evaluate.vqa.predictions import TASK
 from medground.prompts import Mode
 from medground.reasoners import Reasoner, load_reasoner
 from medground.segmenters import Segmenter, load_segmenter
@@ -57,10 +61,10 @@ class EvalProgress:
 
 
 def evaluate(
-    data: Source,
+    data: Given,
     out: str | Path,
     *,
-    reasoner: Reasoner | Baseline | str = "nano",
+    reasoner: Reasoner | Baseline | VisualBaseline | str = "nano",
     segmenter: Segmenter | str | None = None,
     mode: Mode = "reason",
     split: str = "test",
@@ -87,13 +91,14 @@ def evaluate(
     Parameters
     ----------
     data : path, paths or iterable of Row
-        In the layout that `medground.data.schema.read_rows` reads.
+        In the layout that `medground.data.schema.read_rows` reads; or visual questions (`VqaRow`), in our own layout of
+        them. The two aren't mixed in one run.
     out : path
         The run's folder; see `medground.evaluate.predictions`.
-    reasoner : Reasoner, Baseline or str
-        As `load_reasoner` takes it.
+    reasoner : Reasoner, Baseline, VisualBaseline or str
+        As `load_reasoner` takes it; a baseline is for its own task.
     segmenter : Segmenter, str or None
-        As `load_segmenter` takes it; None draws no masks.
+        As `load_segmenter` takes it; None draws no masks. Visual questions have no true masks, and none are drawn.
     mode : {"reason", "direct"}
     split : {"train", "val", "test"}
         Rows of this split, and those that have none.
@@ -114,7 +119,7 @@ def evaluate(
     oracle : bool
         Draw a mask for each true box too.
     variant : str
-        One of `medground.evaluate.variants.VARIANTS`; empty for the rows as they are.
+        One of `medground.evaluate.variants.VARIANTS`; empty for the rows as they are, as visual questions always are.
     embeddings : path or None
         Folder in which the segmenter's embeddings are kept for other runs.
     batch : int
@@ -146,9 +151,11 @@ def evaluate(
     if variant:
         check_variant(variant)
     rows = chosen_rows(data, split=split, limit=limit, root=root)
+    visual = isinstance(rows[0].row, VqaRow)
     if isinstance(reasoner, str):
         reasoner = load_reasoner(reasoner, batch_size=batch)
-    masker = _masker(segmenter, prompts, oracle, embeddings)
+    _check_task(reasoner, variant, visual)
+    masker = _masker(None if visual else segmenter, prompts, oracle, embeddings)
     settings = settings_of(
         reasoner,
         masker,
@@ -162,6 +169,7 @@ def evaluate(
         variant=variant,
         shards=shard[1],
         data={"rows": len(rows), "digest": digest_of(rows)},
+        **({"task": TASK} if visual else {}),
     )
     folder = make_folder(out)
     file = folder / predictions_name(shard)
@@ -174,7 +182,7 @@ def evaluate(
         now = EvalProgress(total, sum(each.row.id in done for chunk in chunks for each in chunk))
         if progress is not None:
             progress(now)
-        asking = Asking(reasoner, masker, mode, samples, temperature, max_new_tokens, variant)
+        asking = _asking(reasoner, visual, masker, mode, samples, temperature, max_new_tokens, variant)
         with _Appended(file) as lines:
             for number, chunk in enumerate(chunks):
                 missing = [each for each in chunk if each.row.id not in done]
@@ -188,6 +196,19 @@ def evaluate(
                 if progress is not None:
                     progress(now)
     return folder
+
+
+def _check_task(reasoner: object, variant: str, visual: bool) -> None:
+    if visual and variant:
+        raise ConfigError(f"variant {variant!r} is for grounding; visual questions are asked as they are")
+    known = (VisualBaseline, StoredAnswers) if visual else Baseline
+    if isinstance(reasoner, Baseline | VisualBaseline) and not isinstance(reasoner, known):
+        raise ConfigError(f"baseline {reasoner.name} is for another task; choose one for these rows")
+
+
+def _asking(reasoner: Any, visual: bool, masker: Masker | None, mode: Mode, *settings: Any) -> Asking | VisualAsking:
+    """Return what answers chunks; `settings` are samples, temperature, longest completion and variant."""
+    return VisualAsking(reasoner, mode, *settings[:3]) if visual else Asking(reasoner, masker, mode, *settings)
 
 
 class _Appended:

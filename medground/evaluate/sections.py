@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Mapping, Sequence
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 
@@ -12,10 +14,11 @@ from medground.evaluate.baselines import BASELINES
 from medground.evaluate.cells import ROUNDS, Cell, Column, Line, Table, cell
 from medground.evaluate.markup import Part, table_html
 from medground.evaluate.plots import Dot, DotRow, Series, both, legend
+from medground.evaluate.predictions import Answered
 from medground.evaluate.roles import Shown
 from medground.evaluate.tables import BREAKDOWNS, MEASURES, Entry
 
-__all__ = ["differences", "figures", "lead", "leaderboard", "places", "runs"]
+__all__ = ["differences", "figures", "lead", "leaderboard", "places", "runs", "runs_table"]
 
 _MOST_PAIRS = 6
 _MOST_DOTS = 3
@@ -212,11 +215,20 @@ def runs(shown: Shown) -> Part:
     entries = [*shown.entries, *(each.entry for each in shown.changed), *shown.validation.values()]
     # Baselines that the report made itself have no run of their own.
     entries = [each for each in entries if "data" in each.scored.run.info and not shown.derived(each)]
-    told = [[_setting(entry.scored.run.info.get(name)) for name in _TOLD] for entry in entries]
+    table = runs_table([(entry.name, entry.scored.run.info, entry.scored.predictions) for entry in entries])
+    versions = shown.models[0].scored.run.info.get("versions") or {}
+    made = ", ".join(f"{name} {version}" for name, version in versions.items()) if isinstance(versions, dict) else ""
+    note = f"<p class=note>{html.escape(shown.models[0].name)} was run with {html.escape(made)}.</p>" if made else ""
+    return Part("runs", "Runs", "Runs", f"{table_html(table)}{note}", (table,))
+
+
+def runs_table(runs: Sequence[tuple[str, Mapping[str, Any], Sequence[Answered]]]) -> Table:
+    """Return a table of runs, each given by its name, its settings and its lines: what was asked, and what it cost."""
+    told = [[_setting(info.get(name)) for name in _TOLD] for _, info, _ in runs]
     at = [place for place in range(len(_TOLD)) if any(row[place] for row in told)]
     lines = tuple(
-        Line(entry.name, (_rows(entry), *(row[place] for place in at), *_cost(entry)))
-        for entry, row in zip(entries, told, strict=True)
+        Line(name, (_rows(info, len(answered)), *(row[place] for place in at), *_cost(answered)))
+        for (name, info, answered), row in zip(runs, told, strict=True)
     )
     columns = (
         Column("rows"),
@@ -224,24 +236,20 @@ def runs(shown: Shown) -> Part:
         Column("tokens"),
         Column("s", "Seconds an answer."),
     )
-    table = Table("runs", "Runs", "run", columns, lines)
-    versions = shown.models[0].scored.run.info.get("versions") or {}
-    made = ", ".join(f"{name} {version}" for name, version in versions.items()) if isinstance(versions, dict) else ""
-    note = f"<p class=note>{html.escape(shown.models[0].name)} was run with {html.escape(made)}.</p>" if made else ""
-    return Part("runs", "Runs", "Runs", f"{table_html(table)}{note}", (table,))
+    return Table("runs", "Runs", "run", columns, lines)
 
 
-def _rows(entry: Entry) -> str:
+def _rows(info: Mapping[str, Any], have: int) -> str:
     """Return how many rows a run has, and of how many where some are missing."""
-    have, data = len(entry.scored.predictions), entry.scored.run.info.get("data")
+    data = info.get("data")
     whole = data.get("rows") if isinstance(data, dict) else None
     return f"{have:,}" if whole in (None, have) else f"{have:,} of {whole:,}"
 
 
-def _cost(entry: Entry) -> tuple[str, str]:
+def _cost(answered: Sequence[Answered]) -> tuple[str, str]:
     """Return mean tokens and mean seconds of an answer."""
-    tokens = [one.tokens for one in entry.scored.predictions if one.tokens is not None]
-    seconds = [sum(one.seconds.values()) for one in entry.scored.predictions if one.seconds]
+    tokens = [one.tokens for one in answered if one.tokens is not None]
+    seconds = [sum(one.seconds.values()) for one in answered if one.seconds]
     return f"{np.mean(tokens):.0f}" if tokens else "", f"{np.mean(seconds):.2f}" if seconds else ""
 
 

@@ -13,6 +13,7 @@ from medground._io import write_json
 from medground.errors import ConfigError
 from medground.evaluate.baselines import Baseline
 from medground.evaluate.masking import Masker
+from medground.evaluate.vqa.baselines import VisualBaseline
 from medground.reasoners import Reasoner
 
 __all__ = ["RUN_FILE", "hold_settings", "settings_of"]
@@ -23,7 +24,9 @@ _VERSIONS = "versions"
 _PACKAGES = ("medground", "numpy", "torch", "transformers", "openai")
 
 
-def settings_of(reasoner: Reasoner | Baseline, masker: Masker | None, **further: Any) -> dict[str, Any]:
+def settings_of(
+    reasoner: Reasoner | Baseline | VisualBaseline, masker: Masker | None, **further: Any
+) -> dict[str, Any]:
     """Return what decides a run's answers, as JSON has it: names, settings and versions."""
     describe = getattr(reasoner, "describe", None)
     described = describe() if callable(describe) else {"name": reasoner.name}

@@ -16,6 +16,7 @@ from typing import Any
 from medground._io import read_lines
 from medground.coords import COORDINATES, Space, space_named
 from medground.data.rows import Row
+from medground.data.vqa_rows import VqaRow
 from medground.errors import ConfigError
 from medground.evaluate.baselines import Baseline
 from medground.images import MedicalImage
@@ -60,7 +61,7 @@ class StoredAnswers(Baseline):
         """Return what decides the answers, for a report."""
         return {"name": self.name, "stored": self.digest, "coordinates": self.coordinates}
 
-    def answer(self, row: Row, image: MedicalImage) -> Completion:
+    def answer(self, row: Row | VqaRow, image: MedicalImage) -> Completion:
         """Return what the file says about a row; an error where it says nothing.
 
         Numbers that are pixels are those of the row's own frame (``image_size``), which is how the reference's are,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -28,8 +29,8 @@ FARTHEST = 1.35
 """How many times as far a picture is shown at most."""
 
 _BARE = re.compile(r"[A-Z](?:, [A-Z])*")
-# "Choice B", "answers A and C", "(B)": words that would be wrong once the choices have other letters.
-_LETTERED = re.compile(r"\b(?:choice|option|answer|letter)s?\W{1,3}[A-Z]\b|\([A-Z]\)|\b[B-Z]\)", re.I)
+# A capital that stands alone may be a choice's letter; "A" at the start of a sentence is likelier an article.
+_LETTER = re.compile(r"\b(?:[B-Z]\b(?!-)|A\b(?=\s?[,;:.)]))")
 # "All of the above", "both A and C", "the former": choices that speak of others by their place.
 _PLACED = re.compile(
     r"\b(?:above|below|former|latter|first|second|last|[A-Z] (?:and|or) [A-Z])\b|\b(?:all|none|neither|both) of\b", re.I
@@ -38,7 +39,8 @@ _PLACED = re.compile(
 
 _OF_THE_FRAME = re.compile(
     r"%|\b(?:images?|pictures?|photo\w*|scans?|frames?|views?|edges?|borders?|corners?|halves|half|thirds?|quadrants?|"
-    r"fields?|upper|lower|middle|cent(?:re|er|ral)\w*|on the (?:left|right)|cover\w*|shares?|sizes?|tiny|small|medium|large|big)\b",
+    r"fields?|upper|lower|middle|cent(?:re|er|ral)\w*|on the (?:left|right)|cover\w*|shares?|sizes?|tiny|small|"
+    r"medium|large|big)\b",
     re.I,
 )
 _OF_LIGHT = re.compile(
@@ -127,25 +129,40 @@ def seen_anew(row: VqaRow, image: MedicalImage, rng: random.Random, *, most: int
 def in_another_order(row: VqaRow, rng: random.Random) -> VqaRow:
     """Return a row with its choices in an order drawn at random, and the answer's letters changed with them.
 
+    So are letters in its texts where the choice's own words follow ("That makes it B, liver"); where a letter stands
+    otherwise, or a choice speaks of others by their places, the order stays.
+
     Examples
     --------
     >>> from medground.data.rows import Picture
     >>> row = VqaRow(id="1", question="Which is it?", question_type="single_choice", choices=("heart", "liver"),
     ...              answer="B", image=Picture(path="a.png"), image_size=(8, 8))
-    >>> new = in_another_order(row, random.Random(0))
+    >>> new = in_another_order(row, random.Random(1))
     >>> new.choices, new.answer
     (('liver', 'heart'), 'A')
     """
-    letters = chosen(row.answer, row.offered) if row.choices else None
-    texts = (row.question, row.thinking, row.reason)
-    if letters is None or not _BARE.fullmatch(row.answer) or any(map(_LETTERED.search, texts)):
+    offered = row.offered or {}
+    letters = chosen(row.answer, offered) if offered else None
+    if letters is None or not _BARE.fullmatch(row.answer) or any(map(_PLACED.search, row.choices)):
         return row
-    if any(map(_PLACED.search, row.choices)):
-        return row
-    order = list(range(len(row.choices)))
+    order = list(offered)
     rng.shuffle(order)
-    answer = sorted(chr(ord("A") + new) for new, old in enumerate(order) if chr(ord("A") + old) in letters)
-    return row.model_copy(update={"choices": tuple(row.choices[old] for old in order), "answer": ", ".join(answer)})
+    new = {old: chr(ord("A") + place) for place, old in enumerate(order)}
+    texts = [_relettered(text, offered, new) for text in (row.question, row.thinking, row.reason)]
+    if None in texts:
+        return row
+    changes = dict(zip(("question", "thinking", "reason"), texts, strict=True))
+    answer = ", ".join(sorted(new[letter] for letter in letters))
+    return row.model_copy(update={**changes, "choices": tuple(offered[old] for old in order), "answer": answer})
+
+
+def _relettered(text: str, offered: Mapping[str, str], new: Mapping[str, str]) -> str | None:
+    """Return a text with a choice's letter changed where its own words follow; None where a letter stands otherwise."""
+    said = "|".join(rf"{letter}(?=[,:] {re.escape(words)})" for letter, words in offered.items())
+    own = re.compile(rf"\b(?:{said})")
+    if _LETTER.search(own.sub("", text)):
+        return None
+    return own.sub(lambda found: new[found[0]], text)
 
 
 def _window(rng: random.Random) -> tuple[float, float, float, float]:

@@ -14,11 +14,11 @@ from medground.drawing import draw
 from medground.images import MedicalImage
 from medground.rewards import score_batch
 from medground.rewards.thinkvg import semantic
-from medground.rewards.thinkvg_reading import Response, read_response
+from medground.rewards.thinkvg_reading import Response
 from medground.rewards.vqa_truth import VqaTruth
 from medground.train.checkup import TILE, Answered, Check, figures_over, outline, rounded
 from medground.train.vqa import question_of
-from medground.vqa_metrics import vqa_figures
+from medground.vqa_metrics import RIGHT, read_answer, vqa_figures
 
 __all__ = ["VisualCheck"]
 
@@ -41,7 +41,7 @@ class VisualCheck(Check):
             numbers, rows, images, self.completions(model, asked), strict=True
         ):
             truth = row.truth().to(completion.space)
-            reading = read_response(completion.text, completion.space)
+            reading = read_answer(completion.text, completion.space)
             verdict = semantic([reading], [truth])[0]
             figures = vqa_figures(reading, truth, verdict, reasoned=self.mode == "reason")
             terms = score_batch(
@@ -76,7 +76,7 @@ def _tile(
     for box in truth.boxes:
         outline(canvas, box.to(image.space), canvas.width / image.width)
     canvas.thumbnail((TILE, TILE), Image.Resampling.LANCZOS)
-    told = "can't be read" if reading is None else "right" if figures["worth"] >= 0.5 else "wrong"
+    told = "can't be read" if reading is None else "right" if figures["worth"] >= RIGHT else "wrong"
     if not np.isnan(figures["v_score"]):
         told += f", V-score {figures['v_score']:.2f}"
     return canvas, f"{told}\n{' '.join(row.question.split())}"
