@@ -14,7 +14,7 @@ from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 from typing import Any
 
-__all__ = ["MIN_TOKEN", "Guard", "host_name", "is_loopback", "place"]
+__all__ = ["FAULT", "MIN_TOKEN", "Guard", "host_name", "is_loopback", "place"]
 
 MIN_TOKEN = 16
 """The shortest token, in characters, that can't be guessed."""
@@ -35,6 +35,9 @@ HEADERS = {
     "x-content-type-options": "nosniff",
     "cache-control": "no-store",  # pictures of patients stay out of the browser's files
 }
+
+FAULT = "a fault of medground's; the server's log says where"
+"""What a client is told of an error that isn't its own."""
 
 _IDLE_SECONDS = 30.0
 """How long a request's body may make the server wait for its next piece."""
@@ -154,7 +157,7 @@ class Guard:
             # Its text may quote a question, so only its kind and place are logged.
             _log.error("%s in %s", type(error).__name__, place(error))
             if not started:
-                await _say(answer, 500, "a fault of medground's; the server's log says where")
+                await _say(answer, 500, FAULT)
 
     def _refuse(self, scope: Message, headers: dict[str, list[str]]) -> tuple[int, str] | None:
         hosts = headers.get("host", [])

@@ -22,7 +22,7 @@ from medground.serve.lane import BusyError, ClosingError
 from medground.serve.reading import FORM_BYTES, hold_room
 from medground.serve.service import Service
 from medground.serve.waiting import LeftError, Serving
-from medground.web_guard import Guard, Message, Receive, Send, Server
+from medground.web_guard import FAULT, Guard, Message, Receive, Send, Server
 
 __all__ = ["create_app"]
 
@@ -109,6 +109,10 @@ def _tell_errors(app: FastAPI) -> None:
     @app.exception_handler(ClosingError)
     async def _closing(request: Request, error: ClosingError) -> JSONResponse:
         return JSONResponse({"detail": str(error)}, 503, headers={"retry-after": "10"})
+
+    @app.exception_handler(Exception)
+    async def _fault(request: Request, error: Exception) -> JSONResponse:
+        return JSONResponse({"detail": FAULT}, 500)  # the guard logs its kind and place
 
     @app.exception_handler(LeftError)
     async def _left(request: Request, error: LeftError) -> Response:

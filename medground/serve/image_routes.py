@@ -15,7 +15,7 @@ from medground.serve.fields import ViewFields
 from medground.serve.images import View
 from medground.serve.reading import body_schema, read_form
 from medground.serve.service import Service
-from medground.serve.waiting import Caller, Serving, find_upload, image_status, picture_of
+from medground.serve.waiting import Caller, Serving, find_upload, picture_of, refusal
 
 __all__ = ["add_upload", "router"]
 
@@ -104,7 +104,7 @@ def add_upload(service: Service, content: bytes, view: View, caller: str) -> dic
     try:
         return images.describe(images.add(content, view, caller))
     except ImageError as error:
-        raise HTTPException(image_status(images, content, view, error), str(error)) from None
+        raise refusal(images, content, view, error) from None
 
 
 def _png(rgb: Any) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 import threading
 from collections import OrderedDict
@@ -19,11 +20,14 @@ from medground.serve.fields import GroundFields, JobFields
 from medground.serve.lane import BusyError, ClosingError, Work
 from medground.serve.reading import body_schema, read_fields
 from medground.serve.service import Question, Service, checked
+from medground.serve.streaming import detail_of
 from medground.serve.waiting import Caller, find_upload
+from medground.web_guard import place
 
 __all__ = ["Job", "Jobs", "router"]
 
 router = APIRouter(tags=["jobs"])
+_log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, eq=False)
@@ -142,9 +146,10 @@ class Jobs:
         if error is None:
             job.results[index] = {"item": index, "result": answer.result()}
             return
-        told = error.detail if isinstance(error, HTTPException) else str(error)
-        known = isinstance(error, HTTPException | MedgroundError | ClosingError)
-        job.results[index] = {"item": index, "detail": told if known else "a fault of medground's"}
+        if not isinstance(error, HTTPException | MedgroundError | ClosingError):
+            _log.error("%s in %s", type(error).__name__, place(error))
+        told = error.detail if isinstance(error, HTTPException) else detail_of(error)
+        job.results[index] = {"item": index, "detail": told}
 
 
 def _jobs(request: Request) -> Jobs:

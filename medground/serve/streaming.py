@@ -16,13 +16,12 @@ from medground.errors import MedgroundError
 from medground.serve.lane import ClosingError, Work
 from medground.serve.service import Question, Service
 from medground.types import Reply, Result
-from medground.web_guard import place
+from medground.web_guard import FAULT, place
 
-__all__ = ["Reasoned", "streamed", "wants_events"]
+__all__ = ["Reasoned", "detail_of", "streamed", "wants_events"]
 
 _ENDS = ("</think>", "<answer", "<response")
 _PING_SECONDS = 15.0
-_FAULT = "a fault of medground's; the server's log says where"
 
 _log = logging.getLogger(__name__)
 
@@ -144,4 +143,4 @@ def detail_of(error: BaseException) -> str:
     """Return what a client may be told of an error."""
     if isinstance(error, MedgroundError | ClosingError):
         return str(error)
-    return _FAULT
+    return FAULT

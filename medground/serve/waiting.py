@@ -102,20 +102,18 @@ def read_first(images: Images, content: bytes, view: View) -> MedicalImage:
     try:
         return images.read(content, view)
     except ImageError as error:
-        raise HTTPException(image_status(images, content, view, error), str(error)) from None
+        raise refusal(images, content, view, error) from None
 
 
-def image_status(images: Images, content: bytes, view: View, error: ImageError) -> int:
-    """Return the status that tells whether a file is too large, no image, or lacks what the view asks for."""
-    if "above the limit" in str(error):
-        return 413
-    if view == View():
-        return 415
-    try:
-        images.read(content, View())
-    except ImageError:
-        return 415
-    return 422
+def refusal(images: Images, content: bytes, view: View, error: ImageError) -> HTTPException:
+    """Return what tells whether a file is too large, no image, or lacks what the view asks for."""
+    status = 415 if view == View() else 422
+    if status == 422:
+        try:
+            images.read(content, View())
+        except ImageError as own:
+            status, error = 415, own
+    return HTTPException(413 if "above the limit" in str(error) else status, str(error))
 
 
 def box_in(image: MedicalImage, corners: list[float] | None) -> Box | None:
