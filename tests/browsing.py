@@ -40,7 +40,7 @@ def opened(browser: Any, address: str, **options: Any) -> Iterator[Any]:
     page.goto(address)
     yield page
     context.close()
-    assert problems == []
+    assert problems == [], problems  # pytest explains no assertion outside of tests
 
 
 def _own(url: str, address: str) -> bool:

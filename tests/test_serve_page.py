@@ -24,6 +24,8 @@ from medground.masks import decode_rle, encode_rle
 from medground.parsing import format_answer
 from medground.pipeline import MedGround
 from medground.reasoners import Request
+from medground.rewards.thinkvg_reading import format_response
+from medground.types import Box
 
 pytest.importorskip("prometheus_client", reason="the server counts with it: pip install 'medground[serve]'")
 sync_api = pytest.importorskip(
@@ -241,6 +243,16 @@ def test_what_is_no_image_is_refused_in_a_sentence_and_the_picture_stays(page: A
     page.problems.clear()
 
 
+def test_a_file_that_is_too_large_is_said(browser: Any, serve: Callable[..., Site], scan: Path):
+    site = serve(upload_bytes=1 << 20)
+    with opened(browser, site.address) as page:
+        large = {"name": "large.png", "mimeType": "image/png", "buffer": scan.read_bytes() + bytes(8 << 20)}
+        page.locator("#file").set_input_files(large)
+        expect(page.locator("#alert-text")).to_contain_text("The body is over")
+        expect(page.locator("#welcome")).to_be_visible()
+        page.problems.clear()
+
+
 def test_names_of_files_stay_in_the_browser(page: Any, scan: Path):
     sent = []
     page.on("request", lambda request: sent.append(request.post_data_buffer or b""))
@@ -323,6 +335,52 @@ def test_an_answer_that_cannot_be_read_is_said(browser: Any, serve: Callable[...
         expect(page.locator("#verdict")).to_have_text("failed")
         expect(page.locator("#alert-text")).not_to_be_empty()
         page.problems.clear()
+
+
+def visual(request: Request, space: Space) -> str:
+    """Answer with a choice and two regions, one of which the reasoning names."""
+    if request.visual is None:
+        return middle(request, space)
+    boxes = [Box(100, 200, 400, 600, space), Box(600, 200, 900, 600, space)]
+    reasoning = "The left lung (region [100, 200, 400, 600]) is darker than the other."
+    return format_response("B", boxes, ["left lung", "right lung"], space, reasoning=reasoning)
+
+
+def test_a_visual_question_is_answered_with_its_regions(browser: Any, serve: Callable[..., Site], scan: Path):
+    site = serve(visual)
+    with opened(browser, site.address) as page:
+        load(page, scan)
+        page.get_by_role("radio", name="Answer").check()
+        page.locator("#choices").fill("pneumonia\n\nnothing ")
+        ask(page, "What is it?")
+        expect(page.locator("#verdict")).to_have_text("answered")
+        expect(page.locator("#chosen li.chosen")).to_have_text("Bnothing (chosen)")
+        assert site.reasoner.asked[0].visual.choices == ("pneumonia", "nothing")
+        expect(page.locator("#reasoning")).to_have_text("The left lung is darker than the other.")
+        expect(page.locator("#shapes .box")).to_have_count(2)
+        until(lambda: mask_at(page, 60, 20) > 0)
+        assert mask_at(page, 40, 20) == 0
+        page.locator(".mention", has_text="left lung").hover()
+        expect(page.locator("#shapes .highlight")).to_have_count(1)
+        page.locator("#asked").hover()
+        expect(page.locator("#shapes .highlight")).to_have_count(0)
+        page.locator(".mention").focus()
+        expect(page.locator("#shapes .highlight")).to_have_count(1)
+        assert box(page) == [8, 12, 32, 36]
+        page.locator(".region", has_text="right lung").click()
+        assert box(page) == [48, 12, 72, 36]
+        expect(page.locator(".handle.nw")).to_have_attribute("aria-label", "Top left corner, 48, 12")
+        drag(page, ".handle.se", 4, 4)
+        until(lambda: mask_at(page, 74, 38) > 0)
+        expect(page.locator(".region", has_text="right lung")).to_contain_text("48, 12, 76, 40")
+        page.locator("#region").check()
+        page.locator("#choices").fill("")
+        ask(page, "And why?")
+        told = site.reasoner.asked[1].visual
+        assert [ref for ref, _ in told.earlier] == ["left lung", "right lung"]
+        expect(page.locator("#said-answer")).to_have_text("B")
+        page.get_by_role("radio", name="Locate").check()
+        expect(page.locator("#choices")).to_be_hidden()
 
 
 def test_texts_of_models_and_people_stay_texts(browser: Any, serve: Callable[..., Site], scan: Path):
@@ -457,6 +515,20 @@ def test_the_window_is_set_by_numbers_and_by_dragging(page: Any, site: Site, dic
     page.problems[:] = [problem for problem in page.problems if "422" not in problem]  # a window that showed nothing
 
 
+def test_frames_are_scrolled(page: Any, site: Site):
+    data = pytest.importorskip("pydicom.data")
+    load(page, Path(data.get_testdata_file("SC_rgb_small_odd.dcm")))
+    expect(page.locator("#series")).to_be_hidden()
+    load(page, Path(data.get_testdata_file("SC_rgb_rle_2frame.dcm")))
+    expect(page.locator("#slice-name")).to_have_text("Frame")
+    page.keyboard.press("j")
+    page.keyboard.press("j")
+    expect(page.locator("#slice-text")).to_have_text("2 / 2")
+    ask(page)
+    expect(page.locator("#facts")).to_contain_text("frame 2")
+    assert site.reasoner.asked[0].image.provenance.frame == 1
+
+
 # ---------------------------------------------------------------- correcting
 
 
@@ -469,7 +541,9 @@ def test_the_mask_follows_the_box_that_is_dragged(page: Any, site: Site, scan: P
     until(lambda: f"{(x2 - x1) * (y2 - y1):,} px" in page.locator("#facts").inner_text())
     until(lambda: mask_at(page, 66, 36) > 0)
     expect(page.locator("#changed")).to_be_visible()
+    expect(page.locator("#shapes .point")).to_have_count(2)
     drag(page, ".handle.w", 12, 0)
+    until(lambda: page.locator("#shapes .point").count() == 2)
     drag(page, ".handle.move", -8, 5)
     assert np.abs(np.subtract(box(page), [24, 20, 62, 45])).max() <= 1
     until(lambda: mask_at(page, 66, 36) == 0)
@@ -836,3 +910,9 @@ def test_masks_are_read_as_the_server_writes_them(page: Any):
         )
         assert area == mask.sum()
         assert (np.array(read).reshape(shape) == 255 * mask).all()
+
+
+@pytest.mark.parametrize("name", ["light", "dark", "phone"])
+def test_the_documents_pictures_of_the_page_are_small(name: str):
+    picture = Path(__file__).parent.parent / "docs" / "images" / f"serve-{name}.png"
+    assert 10_000 < picture.stat().st_size <= 200_000

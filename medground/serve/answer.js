@@ -3,7 +3,8 @@
 import { $, element } from "./dom.js";
 import { COLOURS, point } from "./stage.js";
 
-const REGION = /^\s*\(region \[[^\]]*\]\)/; // how reasoning writes where what it has just named lies
+// How reasoning writes where what it has just named lies; the end may not be there yet.
+const REGION = /\s*\(region(?: \[[^\]]*(?:\]\)?)?|$)/g;
 const STATES = {
   asking: "thinking",
   found: "found",
@@ -25,11 +26,13 @@ function pointing(part, box) {
   }
 }
 
+const words = ({ kind, reasoning }) => (kind === "ask" ? reasoning.replace(REGION, "") : reasoning);
+
 // The reasoning, in which what has a place can be pointed at.
-function reasoned({ reasoning, mentions }) {
+function reasoned(entry) {
   const parts = [];
-  let rest = reasoning;
-  for (const { ref, box } of mentions) {
+  let rest = words(entry);
+  for (const { ref, box } of entry.mentions) {
     const at = rest.toLowerCase().indexOf(ref.toLowerCase());
     if (at < 0) continue;
     const mention = element("button", rest.slice(at, at + ref.length), "mention");
@@ -37,7 +40,7 @@ function reasoned({ reasoning, mentions }) {
     mention.title = `at ${inBox(box)}`;
     pointing(mention, box);
     parts.push(document.createTextNode(rest.slice(0, at)), mention);
-    rest = rest.slice(at + ref.length).replace(REGION, "");
+    rest = rest.slice(at + ref.length);
   }
   return [...parts, document.createTextNode(rest)];
 }
@@ -96,8 +99,9 @@ export const stateWords = (entry) => entry.waiting || STATES[entry.state];
 // The reasoning as it is written: only what is new is added.
 export function more(entry) {
   const shown = $("reasoning").textContent;
-  if (entry.reasoning.startsWith(shown)) $("reasoning").append(entry.reasoning.slice(shown.length));
-  else $("reasoning").textContent = entry.reasoning;
+  const now = words(entry);
+  if (now.startsWith(shown)) $("reasoning").append(now.slice(shown.length));
+  else $("reasoning").textContent = now;
   $("reasoning-part").hidden = !entry.reasoning;
 }
 
@@ -118,7 +122,7 @@ export function showAnswer(entry, choose) {
   $("said-answer").hidden = !entry.answer || entry.choices.length > 0;
   $("chosen").replaceChildren(...choices(entry));
   $("chosen").hidden = !entry.choices.length;
-  $("reasoning").replaceChildren(...(entry.state === "asking" ? [entry.reasoning] : reasoned(entry)));
+  $("reasoning").replaceChildren(...(entry.state === "asking" ? [words(entry)] : reasoned(entry)));
   $("reasoning-part").hidden = !entry.reasoning;
   $("regions").replaceChildren(...regions(entry, choose));
   $("regions-part").hidden = entry.kind !== "ask" || !entry.regions.length;

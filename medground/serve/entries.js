@@ -33,6 +33,15 @@ export function setMask(of, rle) {
   Object.assign(of, { rle, mask: canvas, area, bounds });
 }
 
+// Masks of answers that aren't shown are kept as run lengths alone: drawn, each is as large as its picture.
+export function rest(entry) {
+  for (const of of entry.regions) of.mask = null;
+}
+
+export function wake(entry) {
+  for (const of of entry.regions) if (of.rle && !of.mask) setMask(of, of.rle);
+}
+
 // What is known of a location before the whole answer is there.
 export function located(entry, { bbox, points }) {
   entry.regions = bbox ? [region("", bbox, points ?? [])] : [];
@@ -64,16 +73,33 @@ export function finished(entry, result) {
 
 // The region's box is another one now; its mask follows when the server has answered.
 export function correct(entry, of, box) {
-  of.original ??= { box: of.box, points: of.points, rle: of.rle, mask: of.mask, area: of.area, bounds: of.bounds };
+  of.original ??= { box: of.box, points: of.points, rle: of.rle };
   of.box = box;
   of.points = of.original.points.filter((place) => inside(place, box));
   of.corrected = true;
   entry.accepted = false;
 }
 
+// The mask of a corrected box is there; the reasoner's points stay where they lie on it.
+export function followed(of, rle) {
+  setMask(of, rle);
+  const pixel = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
+  const on = ([x, y]) => {
+    pixel.clearRect(0, 0, 1, 1);
+    pixel.drawImage(of.mask, -Math.floor(x), -Math.floor(y));
+    return pixel.getImageData(0, 0, 1, 1).data[3] > 0;
+  };
+  of.points = (of.original?.points ?? []).filter((place) => inside(place, of.box) && on(place));
+}
+
 export function revert(entry) {
   entry.regions = entry.regions.filter((one) => !one.drawn);
-  for (const of of entry.regions) if (of.original) Object.assign(of, of.original, { original: null, corrected: false });
+  for (const of of entry.regions) {
+    if (!of.original) continue;
+    const { box, points, rle } = of.original;
+    Object.assign(of, { box, points, original: null, corrected: false });
+    setMask(of, rle);
+  }
   entry.chosenRegion = 0;
   entry.accepted = false;
 }

@@ -5,7 +5,7 @@ import { fit, setOpacity, zoomBy } from "./stage.js";
 
 const typed = (target) => target.matches("textarea, select, input:not([type=checkbox], [type=radio], [type=range])");
 
-export function listen({ keys, ask, escape, middle, complain, goThere, label }) {
+export function listen({ keys, ask, stop, escape, middle, complain, goThere, label }) {
   document.addEventListener("keydown", (event) => {
     if (document.querySelector("dialog[open]") || event.isComposing) return;
     if (event.key === "Escape") {
@@ -38,7 +38,7 @@ export function listen({ keys, ask, escape, middle, complain, goThere, label }) 
   click("fit", fit);
   click("zoom-in", () => zoomBy(1.25));
   click("zoom-out", () => zoomBy(0.8));
-  click("stop", escape);
+  click("stop", stop);
   click("go-there", goThere);
   click("alert-close", () => complain(""));
   $("opacity").addEventListener("input", () => setOpacity($("opacity").valueAsNumber / 100));

@@ -2,16 +2,17 @@
 
 import { active, inBox, more, showAnswer, showHistory, status, summary, thumbnail } from "./answer.js";
 import { $ } from "./dom.js";
-import { correct, drawn, finished, located, newEntry, revert, setMask } from "./entries.js";
+import { correct, drawn, finished, followed, located, newEntry, rest, revert, setMask, wake } from "./entries.js";
 import { patiently, question } from "./events.js";
 import { dragging, dragTo, listen as listenToGestures } from "./gestures.js";
 import { focusHandle, listen as listenToHandles, showHandles } from "./handles.js";
 import { listen as listenToKeys } from "./keys.js";
 import { listen as listenToFiles, send, showExamples } from "./open.js";
-import { get, Refused, useToken } from "./requests.js";
+import { get, Refused } from "./requests.js";
 import { download, showFormats } from "./save.js";
 import * as series from "./series.js";
 import * as stage from "./stage.js";
+import { askForToken, listen as listenToToken } from "./token.js";
 
 let models = {};
 let source = null; // { file or example, name, found: what the server said of it }
@@ -23,8 +24,11 @@ function say(text) {
   $("said").textContent = text;
 }
 
+// What the server says begins small and ends without a full stop, as parts of a line in a terminal do.
+const sentence = (text) => text && text.charAt(0).toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".");
+
 function complain(text, again) {
-  $("alert-text").textContent = text.charAt(0).toUpperCase() + text.slice(1);
+  $("alert-text").textContent = sentence(text);
   $("alert").hidden = !text;
   $("alert-again").hidden = !again;
   $("alert-again").onclick = again ? () => {
@@ -33,7 +37,7 @@ function complain(text, again) {
   } : null;
 }
 
-// Say what went wrong; what isn't the server's word is a fault of this page and goes to the console.
+// Say what went wrong; a fault of this page goes to the console.
 function alertOf(error, again) {
   if (error.name === "AbortError") return;
   if (!(error instanceof Refused)) throw error;
@@ -52,6 +56,7 @@ async function open(next, at) {
   complain("");
   $("loading-text").textContent = "Reading the image";
   $("loading").hidden = false;
+  say("Reading the image.");
   try {
     const waiting = (left) => ($("loading-text").textContent = `The server is busy; next try in ${left} s`);
     if (!next.found) next.found = await patiently(() => send(next), { waiting });
@@ -115,8 +120,9 @@ const finishedOne = () => entry !== null && !["asking", "failed", "stopped"].inc
 // ------------------------------------------------------------------ showing
 
 function show() {
-  showAnswer(entry, choose);
-  drawEntry();
+  for (const other of entries) if (other !== entry) rest(other);
+  if (entry) wake(entry);
+  showDrawn();
   showHistory(entries, entry, goBack);
   const place = here() && active(entry);
   $("region-part").hidden = !place;
@@ -126,11 +132,16 @@ function show() {
   $("stop").hidden = asking === null;
 }
 
+function showDrawn() {
+  showAnswer(entry, choose);
+  drawEntry();
+}
+
 function drawEntry() {
   const on = here();
   stage.showRegions(!on ? [] : entry.regions.map((one, number) => ({ ...one, active: number === entry.chosenRegion })));
   showHandles(on && finishedOne() ? active(entry)?.box ?? null : null);
-  const away = entry !== null && entry.source === source && !on;
+  const away = entry?.regions.length > 0 && entry.source === source && !on;
   $("elsewhere").hidden = !away;
   if (away) $("elsewhere").firstElementChild.textContent = `The answer is on ${entry.where}.`;
 }
@@ -152,6 +163,8 @@ async function goBack(to) {
 }
 
 // ------------------------------------------------------------------ asking
+
+const touched = () => matchMedia("(pointer: coarse)").matches;
 
 function stop() {
   asking?.abort();
@@ -184,6 +197,7 @@ async function ask() {
   asking = control;
   show();
   say("Asked.");
+  if (touched()) document.activeElement.blur(); // the keyboard would cover the answer
   try {
     const result = await held(() => question(`v1/${kind}`, { image: source.found.image, ...body }, {
       signal: control.signal,
@@ -216,6 +230,7 @@ async function ask() {
     mine.waiting = "";
     mine.state = error.name === "AbortError" ? "stopped" : "failed";
     mine.regions = [];
+    if (error instanceof Refused) mine.notes = [sentence(error.message)];
     alertOf(error, ask);
   } finally {
     if (asking === control) asking = null;
@@ -237,12 +252,14 @@ function follow(of, region) {
       while (next) {
         const { of: mine, region: one } = next;
         next = null;
-        const body = { ...mine.view, image: mine.source.found.image, box: one.box, points: one.points };
+        // The box alone: it is a person's word, and the points are the reasoner's.
+        const { box } = one;
         const { mask } = await held(() => patiently(
-          () => get("v1/segment", { ...body, image: mine.source.found.image }), { waiting: () => {} }));
+          () => get("v1/segment", { ...mine.view, image: mine.source.found.image, box }), { waiting: () => {} }));
         if (!one.corrected) continue; // undone in the meantime
-        setMask(one, mask);
-        if (entry === mine) showCorrected();
+        followed(one, mask);
+        if (entry === mine) showDrawn();
+        else rest(mine);
       }
     } catch (error) {
       next = null;
@@ -254,17 +271,12 @@ function follow(of, region) {
   return following;
 }
 
-function showCorrected() {
-  showAnswer(entry, choose);
-  drawEntry();
-}
-
 let speaking = 0;
 
 function boxChanged(box, done) {
   const region = active(entry);
   correct(entry, region, box);
-  showCorrected();
+  showDrawn();
   if (models.segmenter !== "none") follow(entry, region);
   if (!done) return;
   clearTimeout(speaking);
@@ -313,7 +325,7 @@ async function accept() {
   if (entry !== mine) return;
   show();
   say("Accepted. It can be saved now.");
-  $("label").focus();
+  if (!touched()) $("label").focus();
 }
 
 async function save(format) {
@@ -330,29 +342,7 @@ async function save(format) {
   }
 }
 
-// ------------------------------------------------------------------ token, start
-
-function askForToken() {
-  if (!$("token").open) $("token").showModal();
-  $("token-input").focus();
-}
-
-$("token").addEventListener("cancel", (event) => event.preventDefault());
-$("token-form").addEventListener("submit", async (event) => {
-  event.preventDefault();
-  useToken($("token-input").value.trim());
-  $("token-alert").textContent = "";
-  try {
-    await start();
-  } catch (error) {
-    if (!(error instanceof Refused)) throw error;
-    $("token-alert").textContent = error.status === 401 ? "That isn't the token." : error.message;
-    return;
-  }
-  sessionStorage.setItem("token", $("token-input").value.trim());
-  $("token-input").value = "";
-  $("token").close();
-});
+// ------------------------------------------------------------------ start
 
 async function start() {
   models = await get("v1/models");
@@ -389,6 +379,7 @@ const KEYS = {
 listenToKeys({
   keys: KEYS,
   ask,
+  stop,
   // Escape leaves one thing at a time.
   escape: () => {
     if (dragging() !== "pan") dragTo("pan");
@@ -406,11 +397,5 @@ listenToHandles(boxChanged);
 listenToGestures({ canWindow: series.canWindow, window: series.dragWindow, draw, scroll: series.scroll });
 series.listen({ shown: drawEntry, failed: alertOf, renew });
 
-const given = /^#token=(.+)$/.exec(location.hash);
-if (given) history.replaceState(null, "", location.pathname); // the token stays out of the address bar and of bookmarks
-const token = given ? decodeURIComponent(given[1]) : sessionStorage.getItem("token");
-if (token) {
-  useToken(token);
-  sessionStorage.setItem("token", token);
-}
+listenToToken(start);
 start().catch((error) => alertOf(error, () => location.reload()));

@@ -24,22 +24,25 @@ export function readMask({ size: [height, width], counts }) {
   const pixels = new ImageData(width, height);
   const words = new Uint32Array(pixels.data.buffer);
   const bounds = [width, height, 0, 0];
-  let at = 0;
+  let [x, y] = [0, 0];
   let area = 0;
   let target = false;
   for (const run of runsOf(counts)) {
     if (target && run) {
       area += run;
-      for (let place = at; place < at + run; place += 1) {
-        const [x, y] = [Math.floor(place / height), place % height];
+      bounds[0] = Math.min(bounds[0], x);
+      for (let left = run; left > 0; left -= 1) {
         words[y * width + x] = 0xffffffff;
         if (y < bounds[1]) bounds[1] = y;
         if (y >= bounds[3]) bounds[3] = y + 1;
+        bounds[2] = x + 1;
+        y += 1;
+        if (y === height) [x, y] = [x + 1, 0];
       }
-      bounds[0] = Math.min(bounds[0], Math.floor(at / height));
-      bounds[2] = Math.floor((at + run - 1) / height) + 1;
+    } else {
+      x += Math.floor((y + run) / height);
+      y = (y + run) % height;
     }
-    at += run;
     target = !target;
   }
   const canvas = new OffscreenCanvas(width, height);

@@ -128,9 +128,12 @@ function controls() {
   const [name, count] = counted();
   $("axis-part").hidden = !file.axes;
   $("slice-part").hidden = count < 2;
+  $("volume-part").hidden = !file.axes || file.frames < 2;
   $("window-part").hidden = !grey();
   $("series").hidden = !file.axes && count < 2 && !grey();
   if (file.axes) $("axis").value = view.axis;
+  if (document.activeElement !== $("volume")) $("volume").value = (view.frame ?? 0) + 1;
+  $("volume").max = file.frames;
   if (name) {
     $("slice-name").textContent = name === "slice" ? "Slice" : file.kind === "tiff" ? "Page" : "Frame";
     $("slice").max = count;
@@ -200,12 +203,18 @@ export function listen(callbacks) {
     const [name] = counted();
     scroll(Number($("slice").value) - 1 - view[name]);
   });
+  $("volume").addEventListener("input", () => {
+    const frame = $("volume").valueAsNumber - 1;
+    if (!Number.isInteger(frame) || frame < 0 || frame >= file.frames) return;
+    view.frame = frame;
+    go();
+  });
   for (const id of ["level", "width"]) {
     $(id).addEventListener("input", () => {
       const [level, width] = [$("level"), $("width")].map((field) => field.valueAsNumber);
       if (Number.isFinite(level) && width > 0) setWindow([level, width]);
     });
-    $(id).addEventListener("blur", controls);
   }
+  for (const id of ["level", "width", "volume"]) $(id).addEventListener("blur", controls);
   $("window-reset").addEventListener("click", () => setWindow(null));
 }
