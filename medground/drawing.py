@@ -321,7 +321,7 @@ def _tag(
 def _with_legend(
     canvas: Image.Image, names: Sequence[str], colours: Sequence[tuple[int, int, int]], font: _Font, size: int
 ) -> Image.Image:
-    row, left = size + 8, 3 * size
+    row, left = round(1.4 * size) + 4, 3 * size  # room for what hangs below a line
     width = max(canvas.width, 12 * size)
     entries = [_wrapped(name, font, width - left - size // 2)[:4] for name in names]
     sheet = Image.new("RGB", (width, canvas.height + row * sum(map(len, entries)) + 8), "white")

@@ -9,12 +9,23 @@ from PIL import Image
 
 from medground._io import write_bytes
 from medground.coords import Space
-from medground.drawing import BOX, MASK, POINT, contact_sheet, draw, overlay, save_result
+from medground.drawing import (
+    BOX,
+    MASK,
+    POINT,
+    REGIONS,
+    contact_sheet,
+    draw,
+    draw_regions,
+    overlay,
+    save_reply,
+    save_result,
+)
 from medground.errors import ConfigError
 from medground.images import MedicalImage
 from medground.masks import decode_rle
 from medground.pipeline import MedGround
-from medground.types import Box, Grounding, Point, Result
+from medground.types import Box, Grounding, LocatedRegion, Point, Reply, Result
 
 
 def where(picture: Image.Image, colour: tuple[int, int, int]) -> tuple[int, int, int, int]:
@@ -198,3 +209,78 @@ def test_unwritable_places_are_told_in_a_sentence(tmp_path: Path, picture, reaso
         save_result(result, picture, tmp_path / "file")
     with pytest.raises(ConfigError, match="can't write"):
         write_bytes(tmp_path / "nowhere" / "file", b"")
+
+
+# ---- regions of a reply ----
+
+
+def located(ref: str, xyxy: tuple[int, int, int, int], mask: bool = True) -> LocatedRegion:
+    x1, y1, x2, y2 = xyxy
+    drawn = np.zeros((520, 600), bool)
+    drawn[y1 + 20 : y2 - 20, x1 + 20 : x2 - 20] = True
+    return LocatedRegion(ref, Box(*xyxy, Space.pixels(600, 520)), drawn if mask else None)
+
+
+def test_regions_are_drawn_each_in_a_colour_with_its_number_and_name():
+    regions = [located("left lung", (300, 100, 500, 400)), located("heart", (100, 200, 280, 420), mask=False)]
+    picture = draw_regions(grey(600, 520), regions)
+    pixels = np.asarray(picture)
+    assert picture.width == 600
+    shown = picture.crop((0, 0, 600, 520))
+    assert where(shown, REGIONS[0]) == (300, 100, 500, 400)
+    assert where(shown, REGIONS[1]) == (100, 200, 280, 420)
+    tint = np.round(100 * 0.65 + np.array(REGIONS[0]) * 0.35)
+    assert (pixels[250, 400] == tint).all()
+    assert (pixels[300, 190] == 100).all()  # no mask there
+    # Below the picture: a row for each name, black on white, next to its colour.
+    legend = picture.crop((0, 520, 600, picture.height))
+    rows = [where(legend, colour) for colour in REGIONS[:2]]
+    assert rows[0][3] <= rows[1][1]
+    assert all((np.asarray(legend)[top:bottom, right + 5 :] == 0).all(2).any() for _, top, right, bottom in rows)
+    assert (
+        picture.tobytes()
+        != draw_regions(grey(600, 520), [regions[0], located("liver", (100, 200, 280, 420), False)]).tobytes()
+    )
+
+
+def test_a_picture_without_regions_stays_as_it_is():
+    picture = draw_regions(grey(600, 520), [])
+    assert (np.asarray(picture) == 100).all()
+    assert picture.size == (600, 520)
+
+
+@pytest.mark.parametrize("size", [(600, 40), (40, 600), (900, 9)])
+def test_many_regions_with_long_names_fit(size: tuple[int, int]):
+    space = Space.pixels(*size)
+    box = Box(size[0] * 0.9, size[1] * 0.9, size[0], size[1], space)
+    regions = [LocatedRegion(f"{number} " + "long name " * 20 + "x" * 300, box) for number in range(9)]
+    picture = draw_regions(grey(*size), regions)
+    assert picture.width >= size[0]
+    ground = np.asarray(picture)
+    assert (ground[-3:] == 255).all()  # the last name is whole
+    assert all((ground == colour).all(axis=2).any() for colour in REGIONS)
+
+
+def test_a_saved_reply_leaves_no_mask_of_an_earlier_one(tmp_path: Path):
+    space = Space.pixels(600, 520)
+    regions = (located("left lung", (300, 100, 500, 400)), located("heart", (100, 200, 280, 420)))
+    (tmp_path / "scan.reply.x.mask.png").write_bytes(b"another's")
+    saved = save_reply(Reply("Yes", "closed", space, regions=regions), grey(600, 520), tmp_path, stem="scan")
+    assert [file.name for file in saved.masks] == ["scan.reply.1.mask.png", "scan.reply.2.mask.png"]
+    for file, region in zip(saved.masks, regions, strict=True):
+        assert (np.asarray(Image.open(file)) == region.mask * 255).all()
+    told = json.loads(saved.json.read_text())
+    assert [decode_rle(region["mask"]).sum() for region in told["regions"]] == [each.mask.sum() for each in regions]
+    assert Image.open(saved.overlay).size[0] == 600
+    again = save_reply(Reply("No", "closed", space), grey(600, 520), tmp_path, stem="scan")
+    assert again.masks == ()
+    names = {"scan.reply.json", "scan.reply.png", "scan.reply.x.mask.png"}
+    assert {file.name for file in tmp_path.iterdir()} == names
+
+
+def test_a_reply_is_saved_beside_a_result(tmp_path: Path, picture, reasoner, segmenter):
+    result = MedGround(reasoner, segmenter).ground(picture, "Where?")
+    before = save_result(result, picture, tmp_path)
+    save_reply(Reply("Yes", "closed", picture.space), picture, tmp_path)
+    assert json.loads(before.json.read_text())["bbox"]
+    assert before.mask.is_file()

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from medground.coords import Space
 from medground.masks import decode_rle
-from medground.types import Box, Grounding, Point, Result, Sample
+from medground.types import Box, Grounding, LocatedRegion, Point, Reply, Result, Sample
 
 PIXELS = Space.pixels(640, 480)
 N1000 = Space.norm1000()
@@ -178,3 +178,50 @@ def test_a_result_as_json() -> None:
 def test_an_absent_target_as_json() -> None:
     found = Result(Grounding("", (), (), PIXELS, absent=True), None, "nano", "litemedsam").to_dict()
     assert (found["bbox"], found["points"], found["mask"], found["absent"]) == (None, [], None, True)
+
+
+# ---- replies ----
+
+
+def test_a_reply_and_its_regions_check_themselves() -> None:
+    with pytest.raises(ValueError, match="has a name"):
+        LocatedRegion(" ", BOX)
+    with pytest.raises(ValueError, match="source pixels"):
+        LocatedRegion("heart", BOX.to(N1000))
+    with pytest.raises(ValueError, match="shape"):
+        LocatedRegion("heart", BOX, mask().T)
+    with pytest.raises(ValueError, match="has an answer"):
+        Reply(" ", "open", PIXELS)
+    with pytest.raises(ValueError, match="source pixels"):
+        Reply("Yes", "closed", N1000)
+    with pytest.raises(ValueError, match="own space"):
+        Reply("Yes", "closed", Space.pixels(8, 8), regions=(LocatedRegion("heart", BOX),))
+    with pytest.raises(ValueError, match="own space"):
+        Reply("Yes", "closed", PIXELS, mentions=(("heart", BOX.to(N1000)),))
+
+
+def test_a_reply_as_json() -> None:
+    regions = (LocatedRegion("heart", BOX, mask()), LocatedRegion("lung", BOX))
+    reply = Reply(
+        "B", "single_choice", PIXELS, ("heart",), "Because.", (("heart", BOX),), regions, "nano", notes=("note",)
+    )
+    found = json.loads(json.dumps(reply.to_dict(), allow_nan=False))
+    assert (decode_rle(found["regions"][0].pop("mask")) == mask()).all()
+    place = [round(value, 2) for value in BOX.xyxy]
+    assert found == {
+        "answer": "B",
+        "chosen": ["heart"],
+        "question_type": "single_choice",
+        "reasoning": "Because.",
+        "mentions": [{"ref": "heart", "box": place}],
+        "regions": [{"ref": "heart", "box": place}, {"ref": "lung", "box": place, "mask": None}],
+        "width": 640,
+        "height": 480,
+        "reasoner": "nano",
+        "segmenter": "none",
+        "coordinates": "source pixels",
+        "notes": ["note"],
+        "source": {},
+    }
+    assert reply == reply
+    assert reply in {reply}
