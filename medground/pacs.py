@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Instance", "Pacs", "PacsError", "Series", "UnreachableError"]
 
 _PAGE = 100
+_MOST_ROWS = 100_000
 _EXPLICIT = "1.2.840.10008.1.2.1"
 _BUSY = (408, 429, 502, 503, 504)
 
@@ -308,6 +309,8 @@ class Pacs:
                     fresh.append(row)
             if not fresh:
                 return
+            if len(seen) > _MOST_ROWS:
+                raise PacsError(f"the PACS finds more than {_MOST_ROWS:,} {what}; narrow the search with --date")
             yield from fresh
 
     @contextmanager

@@ -172,7 +172,7 @@ def _one(
     if not told.exists():  # written last, so what lies beside it is whole
         masked.unlink(missing_ok=True)
         with tempfile.TemporaryDirectory(prefix="medground-") as scratch:
-            image, source = _fetched(pacs, instance, wanted_frame(instance, frame), window, Path(scratch))
+            image, source = _fetched(pacs, instance, frame, window, Path(scratch))
             result = grounder.ground(image, question, **asking)
             if not (result.grounding.boxes or result.points or (result.mask is not None and result.mask.any())):
                 return {"status": "absent"}
@@ -196,23 +196,32 @@ def _fetched(
 ) -> tuple[MedicalImage, Path]:
     """Return the picture, and the file that DICOM objects are made from."""
     path = scratch / _NAME
-    part = None
-    if frame is not None:
-        if frame >= instance.frames:
-            raise ConfigError(f"the instance has no frame {frame}: valid is 0 to {instance.frames - 1}")
-        part = pacs.retrieve_frame(instance, frame)
-    if part is None or frame is None:
-        _write(pacs.retrieve(instance), path)
-        return load_image(path, frame=frame, window=window), path
+    wanted = wanted_frame(instance, frame)
+    if wanted is not None and wanted >= instance.frames:
+        raise ConfigError(f"the instance has no frame {wanted}: valid is 0 to {instance.frames - 1}")
+    part = None if wanted is None else pacs.retrieve_frame(instance, wanted)
+    if part is None or wanted is None:
+        dataset = pacs.retrieve(instance)
+        _write(dataset, path)
+        # A search needn't tell how many frames there are; the instance itself does.
+        whole = dataclasses.replace(instance, frames=_frames(dataset))
+        return load_image(path, frame=wanted_frame(whole, frame), window=window), path
     header, pixels = part
     _write(header, path)
     (scratch / "frame").mkdir()
     alone_there = scratch / "frame" / _NAME
-    _write(_single(header, frame, pixels), alone_there)
+    _write(_single(header, wanted, pixels), alone_there)
     image = load_image(alone_there, window=window)
     return dataclasses.replace(
-        image, provenance=dataclasses.replace(image.provenance, frame=frame, frames=instance.frames)
+        image, provenance=dataclasses.replace(image.provenance, frame=wanted, frames=instance.frames)
     ), path
+
+
+def _frames(dataset: Dataset) -> int:
+    try:
+        return max(1, int(dataset.get("NumberOfFrames") or 1))
+    except (TypeError, ValueError):
+        return 1
 
 
 def _single(header: Dataset, frame: int, pixels: bytes) -> Dataset:

@@ -184,7 +184,8 @@ def test_nothing_planted_survives(tmp_path: Path, options: dict[str, bool]) -> N
     assert read.PatientIdentityRemoved == "YES"
     codes = [item.CodeValue for item in read.DeidentificationMethodCodeSequence]
     assert codes == ["113100", *(["113107"] if "modified_dates" in options else ["113109"] if options else [])]
-    assert read.PatientID == read.PatientName == made.PatientID
+    assert read.PatientName == f"PATIENT^{read.PatientID}"
+    assert read.PatientID == made.PatientID
     assert read.PatientBirthDate in (None, "")
 
 
@@ -232,6 +233,9 @@ def test_the_table() -> None:
             continue
         if not dictionary_has_tag(tag):
             assert rule.basic == "X"
+            continue
+        if dictionary_VR(tag) == "UN":
+            assert action_of(tag, "UN") == "remove"
             continue
         action = action_of(tag, dictionary_VR(tag))
         allowed = {"remove": "X", "empty": "Z", "dummy": "D", "uid": "UD", "enter": "*"}[action]

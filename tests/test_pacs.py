@@ -7,10 +7,12 @@ import json
 import logging
 import shutil
 import socket
+import ssl
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -24,9 +26,9 @@ from typer.testing import CliRunner
 from medground import RESEARCH_USE, MedGround
 from medground.errors import ConfigError, MedgroundError
 from medground.image_files import quiet
-from medground.pacs import Pacs, PacsError, UnreachableError
+from medground.pacs import Instance, Pacs, PacsError, Series, UnreachableError
 from medground.pacs_cli import pacs as pacs_command
-from medground.pacs_run import run_pacs
+from medground.pacs_run import _fetched, run_pacs
 
 pytest.importorskip("dicomweb_client", reason="dicomweb-client isn't installed: pip install 'medground[pacs]'")
 hd = pytest.importorskip("highdicom", reason="highdicom isn't installed: pip install 'medground[dicom]'")
@@ -84,8 +86,6 @@ class Orthanc:
 
 def everything(server: Pacs, series: Any) -> list[Any]:
     """The instances of a series, pictures or not."""
-    from medground.pacs import Instance
-
     with quiet():
         rows = server._client.search_for_instances(series.study_uid, series.series_uid)
     return [Instance(series, row["00080018"]["Value"][0], 0, 1) for row in rows]
@@ -304,7 +304,7 @@ class Rude(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, *answers: Answer) -> None:
+    def __init__(self, *answers: Answer, tls: ssl.SSLContext | None = None) -> None:
         self.answers = list(answers)
         self.asked: list[str] = []
         self.authorizations: list[str | None] = []
@@ -321,6 +321,8 @@ class Rude(ThreadingHTTPServer):
 
         rude = self
         super().__init__(("127.0.0.1", 0), Handler)
+        if tls is not None:
+            self.socket = tls.wrap_socket(self.socket, server_side=True)
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
     @property
@@ -331,7 +333,7 @@ class Rude(ThreadingHTTPServer):
 def says(body: bytes, status: int = 200, **headers: str) -> Answer:
     def answer(handler: BaseHTTPRequestHandler) -> None:
         handler.send_response(status)
-        for name, value in ({"Content-Type": "application/dicom+json"} | headers).items():
+        for name, value in ({"Content_Type": "application/dicom+json"} | headers).items():
             handler.send_header(name.replace("_", "-"), value)
         handler.send_header("Content-Length", str(len(body)))
         handler.end_headers()
@@ -405,6 +407,42 @@ def test_rows_of_any_shape_do_no_harm() -> None:
     server = Rude(says(json.dumps(odd).encode()), says(b"[]"))
     assert Pacs(server.url).find(modality="CT") == []
     assert len(server.asked) == 2
+
+
+def test_certificates_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if shutil.which("openssl") is None:
+        pytest.skip("no openssl to make a certificate with: apt-get install openssl")
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1",
+         "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", "key.pem", "-out", "cert.pem"],
+        cwd=tmp_path, check=True, capture_output=True,
+    )  # fmt: skip
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+    server = Rude(says(b"[]"), tls=context)
+    url = server.url.replace("http:", "https:")
+    with pytest.raises(UnreachableError, match="certificate"):
+        Pacs(url, attempts=1).find(modality="CT")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "cert.pem"))  # what the environment trusts isn't asked
+    with pytest.raises(UnreachableError, match="certificate"):
+        Pacs(url, attempts=1).find(modality="CT")
+    assert not server.asked
+    assert Pacs(url, ca=tmp_path / "cert.pem").find(modality="CT") == []
+
+
+def test_a_search_need_not_tell_of_frames(tmp_path: Path) -> None:
+    """A server that leaves NumberOfFrames out of what it finds, as it may; the instance itself tells."""
+    many = enhanced(tmp_path)
+    content = b"--x\r\nContent-Type: application/dicom\r\n\r\n" + many.read_bytes() + b"\r\n--x--"
+    whole = says(content, Content_Type='multipart/related; type="application/dicom"; boundary="x"')
+    server = Pacs(Rude(whole).url)
+    one = Instance(Series("1.2.3", "1.2.3.1", "MR"), "1.2.3.4", 1, 1)
+    for frame, index in ((None, 2), (4, 4)):
+        image, path = _fetched(server, one, frame, None, tmp_path)
+        assert (image.provenance.frame, image.provenance.frames) == (index, 5)
+        assert path.exists()
+    with pytest.raises(PacsError, match="another instance"):
+        server.retrieve(replace(one, sop_uid="1.2.3.5"))
 
 
 def test_nobody_there() -> None:

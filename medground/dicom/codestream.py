@@ -30,10 +30,13 @@ def clean_pixels(options: ReadOptions, dataset: Dataset) -> None:
                 "has an overlay in the unused bits of its pixels (OverlayBitPosition), which may hold words; "
                 "clean the pixels first"
             )
+    for keyword, bits in (("FloatPixelData", 32), ("DoubleFloatPixelData", 64)):
+        if keyword in dataset:
+            _trim(options, dataset, keyword, bits)
     if "PixelData" not in dataset:
         return
     if not dataset.file_meta.TransferSyntaxUID.is_encapsulated:
-        _trim(options, dataset)
+        _trim(options, dataset, "PixelData", int(dataset.BitsAllocated))
         return
     from pydicom.encaps import encapsulate, generate_frames
     from pydicom.uid import JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes, JPEGTransferSyntaxes, RLELossless
@@ -171,14 +174,14 @@ def _rle(frame: bytes) -> bytes | None:
     return frame
 
 
-def _trim(options: ReadOptions, dataset: Dataset) -> None:
+def _trim(options: ReadOptions, dataset: Dataset, keyword: str, bits: int) -> None:
     """Cut native pixel data where the pixels end."""
     size = int(dataset.Rows) * int(dataset.Columns) * int(dataset.get("NumberOfFrames") or 1)
-    bits = size * int(dataset.SamplesPerPixel) * int(dataset.BitsAllocated)
+    bits *= size * int(dataset.SamplesPerPixel)
     if str(dataset.get("PhotometricInterpretation")) == "YBR_FULL_422":
         bits = bits * 2 // 3
     wanted = (bits + 7) // 8
-    data = dataset.PixelData
+    data = dataset[keyword].value
     if len(data) < wanted:
         raise options.error("has fewer pixels than its header says; export it again")
-    dataset.PixelData = data[:wanted] + b"\0" * (wanted % 2)
+    dataset[keyword].value = data[:wanted] + b"\0" * (wanted % 2)

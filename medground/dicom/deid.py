@@ -38,7 +38,8 @@ _DUMMIES: dict[str, Any] = {
     "DS": "0",
     "IS": "0",
     "UR": "http://removed.invalid",
-} | dict.fromkeys(("AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UT"), "REMOVED")
+    "PN": "REMOVED^REMOVED",
+} | dict.fromkeys(("AE", "CS", "LO", "LT", "SH", "ST", "UC", "UT"), "REMOVED")
 _NUMBERS = ("FD", "FL", "SL", "SS", "SV", "UL", "US", "UV", "AT")
 # Modalities and classes whose pictures show what a machine wrote on its screen, unless they say that they don't.
 _ANNOTATED_MODALITIES = ("US", "IVUS", "OT", "SC", "XC", "ES", "ECG", "DOC", "SMR", "BDUS", "BMD")
@@ -225,7 +226,7 @@ class Deidentifier:
         from pydicom import Dataset
 
         pseudonym = self._digest("patient", subject).hex()[:16].upper()
-        dataset.PatientName = dataset.PatientID = pseudonym
+        dataset.PatientID, dataset.PatientName = pseudonym, f"PATIENT^{pseudonym}"
         dataset.PatientIdentityRemoved = "YES"
         dataset.DeidentificationMethod = PROFILE[:64]
         dataset.LongitudinalTemporalInformationModified = "MODIFIED" if self.modified_dates else "REMOVED"

@@ -71,14 +71,16 @@ def action_of(tag: int, vr: str, *, device: bool = False, dates: bool = False) -
     >>> action_of(0x00080020, "DA"), action_of(0x00080020, "DA", dates=True)
     ('empty', 'date')
     """
-    from pydicom.datadict import dictionary_has_tag
+    from pydicom.datadict import dictionary_has_tag, dictionary_VR
 
     group = tag >> 16
     if group % 2 or group & 0xFF00 in (0x5000, 0x6000) or group < 0x0004:  # none of a file's data set
         return "remove"
+    if vr == "UN" or not dictionary_has_tag(tag) or tag == 0xFFFCFFFC:  # what it holds can't be told; padding
+        return "remove"
     rule = load_profile().get(tag)
     if rule is None:
-        return _unlisted(vr, dates) if dictionary_has_tag(tag) and tag != 0xFFFCFFFC else "remove"
+        return "dummy" if dictionary_VR(tag) in _FREE_TEXT else _unlisted(vr, dates)
     if device and rule.device == "K":
         return "enter" if vr == "SQ" else "uid" if vr == "UI" and rule.basic == "U" else "keep"
     if dates and rule.dates == "C" and vr in _TEMPORAL:

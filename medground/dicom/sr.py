@@ -71,6 +71,8 @@ def report(
         segment = sr.ReferencedSegmentationFrame(
             segmentation.SOPClassUID, segmentation.SOPInstanceUID, 1, 1, sr.SourceImageForSegmentation(*uids, frames)
         )
+        # A frame of a segmentation is of one segment; PS3.3 table 10-3 wants one or the other told.
+        del segment[0].ReferencedSOPSequence[0].ReferencedSegmentNumber
         groups.append(
             sr.PlanarROIMeasurementsAndQualitativeEvaluations(
                 sr.TrackingIdentifier(tracking_uid or hd.UID(), "mask"),
