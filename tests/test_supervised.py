@@ -114,6 +114,14 @@ def test_a_killed_run_goes_on_as_if_nothing_had_been(whole, tmp_path):
     assert [each["from"] for each in json.loads((out / "run.json").read_text())["resumed"]] == ["checkpoint-4"]
 
 
+def test_a_run_that_stops_after_some_steps_has_the_rates_of_the_whole(whole, tmp_path):
+    page, model = whole
+    model = train_sft(TrainConfig.model_validate(page | {"out": str(tmp_path), "stop_after": 3})), model
+    here, there = (losses(each.parent) for each in model)
+    assert list(here.values()) == pytest.approx(list(there.values())[:3], abs=1e-5)
+    assert (model[0] / "model.safetensors").is_file()
+
+
 def test_the_loss_falls_and_everything_learns_but_the_statistics(whole, nano):
     _, model = whole
     told = list(losses(model.parent).values())

@@ -241,6 +241,9 @@ class TrainConfig(_Part):
         Pixel budget of the picture that the model is shown; `medground.reasoners` has the default.
     steps, epochs
         How long; `steps` counts where both are given.
+    stop_after : int or None
+        End after so many of the steps, at the rates that they have in the whole: for a first phase that another run
+        goes on from.
     batch : int
         Sequences that go through the model at once, per device; rows for SFT, completions for GRPO.
     accumulation : int
@@ -282,6 +285,7 @@ class TrainConfig(_Part):
     max_pixels: Count | None = None
     steps: Count | None = None
     epochs: Annotated[float, Field(gt=0)] = 1.0
+    stop_after: Count | None = None
     batch: Count = 1
     accumulation: Count = 1
     rate: Rate

@@ -212,9 +212,18 @@ class Watch(TrainerCallback):  # type: ignore[misc]
 
 
 def watchers(config: TrainConfig, *, progress: Told | None = None) -> list[TrainerCallback]:
-    """Return the callbacks that each training has: the journal, the watch, and what spread weights need."""
+    """Return the callbacks that each training has: the journal, the watch, and the end that is asked for."""
     log = RunLog(config.folder)
-    return [Journal(log, progress), Watch(config, log)]
+    end = [] if config.stop_after is None else [_End(config.stop_after)]
+    return [Journal(log, progress), Watch(config, log), *end]
+
+
+class _End(TrainerCallback):  # type: ignore[misc]
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        control.should_training_stop |= state.global_step >= self.step
 
 
 @contextlib.contextmanager
