@@ -367,7 +367,11 @@ def test_a_visual_question_is_answered_with_its_regions(browser: Any, serve: Cal
         page.locator(".mention").focus()
         expect(page.locator("#shapes .highlight")).to_have_count(1)
         assert box(page) == [8, 12, 32, 36]
-        page.locator(".region", has_text="right lung").click()
+        colours = page.locator("#shapes .box").evaluate_all("all => all.map((one) => getComputedStyle(one).stroke)")
+        assert len(set(colours)) == 2
+        page.locator(".region", has_text="right lung").focus()
+        page.keyboard.press("Enter")
+        expect(page.locator(".region", has_text="right lung")).to_be_focused()
         assert box(page) == [48, 12, 72, 36]
         expect(page.locator(".handle.nw")).to_have_attribute("aria-label", "Top left corner, 48, 12")
         drag(page, ".handle.se", 4, 4)
@@ -375,7 +379,9 @@ def test_a_visual_question_is_answered_with_its_regions(browser: Any, serve: Cal
         expect(page.locator(".region", has_text="right lung")).to_contain_text("48, 12, 76, 40")
         page.locator("#region").check()
         page.locator("#choices").fill("")
+        page.locator(".mention").hover()
         ask(page, "And why?")
+        expect(page.locator("#shapes .highlight")).to_have_count(0)
         told = site.reasoner.asked[1].visual
         assert [ref for ref, _ in told.earlier] == ["left lung", "right lung"]
         expect(page.locator("#said-answer")).to_have_text("B")
@@ -803,6 +809,17 @@ def test_an_image_that_the_server_forgot_is_sent_again(page: Any, site: Site, vo
     until(lambda: len(page.problems) >= 2)
     assert all("404" in problem for problem in page.problems)
     page.problems.clear()
+
+
+def test_images_are_forgotten_with_the_page(browser: Any, site: Site, scan: Path, volume: Path):
+    with opened(browser, site.address) as page:
+        load(page, scan)
+        ask(page)
+        load(page, volume)
+        assert len(site.service.images) == 2
+        page.goto("about:blank")
+        until(lambda: len(site.service.images) == 0)
+        page.problems.clear()  # another address than the server's
 
 
 def test_the_token_is_asked_for_and_kept_for_the_tab(browser: Any, serve: Callable[..., Site], scan: Path):

@@ -16,7 +16,7 @@ export function useToken(given) {
 }
 
 // Ask the server; a body of any kind but FormData is sent as JSON.
-export async function ask(path, body, { method, accept, signal } = {}) {
+export async function ask(path, body, { method, accept, signal, keepalive } = {}) {
   const headers = {};
   if (token) headers.authorization = `Bearer ${token}`;
   if (accept) headers.accept = accept;
@@ -29,6 +29,7 @@ export async function ask(path, body, { method, accept, signal } = {}) {
       headers,
       body: body === undefined || form ? body : JSON.stringify(body),
       signal,
+      keepalive,
     });
   } catch (error) {
     if (error.name === "AbortError") throw error;

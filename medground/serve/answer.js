@@ -94,6 +94,13 @@ function regions(entry, choose) {
   });
 }
 
+// Put new parts into a list; the focus stays on the button in the same place.
+function renew(list, parts) {
+  const focused = [...list.querySelectorAll("button")].indexOf(document.activeElement);
+  list.replaceChildren(...parts);
+  if (focused >= 0) list.querySelectorAll("button")[focused]?.focus({ preventScroll: true });
+}
+
 export const stateWords = (entry) => entry.waiting || STATES[entry.state];
 
 // The reasoning as it is written: only what is new is added.
@@ -114,6 +121,7 @@ export function status(entry) {
 
 export function showAnswer(entry, choose) {
   $("answer").hidden = !entry;
+  point(null);
   if (!entry) return;
   status(entry);
   $("answer").setAttribute("aria-busy", entry.state === "asking");
@@ -122,9 +130,9 @@ export function showAnswer(entry, choose) {
   $("said-answer").hidden = !entry.answer || entry.choices.length > 0;
   $("chosen").replaceChildren(...choices(entry));
   $("chosen").hidden = !entry.choices.length;
-  $("reasoning").replaceChildren(...(entry.state === "asking" ? [words(entry)] : reasoned(entry)));
+  renew($("reasoning"), entry.state === "asking" ? [words(entry)] : reasoned(entry));
   $("reasoning-part").hidden = !entry.reasoning;
-  $("regions").replaceChildren(...regions(entry, choose));
+  renew($("regions"), regions(entry, choose));
   $("regions-part").hidden = entry.kind !== "ask" || !entry.regions.length;
   $("notes").replaceChildren(...entry.notes.map((note) => element("li", note)));
   $("notes").hidden = !entry.notes.length;
@@ -156,6 +164,7 @@ export function summary(entry) {
 // A small picture of the stage's picture with what was found.
 export function thumbnail(entry) {
   const canvas = element("canvas");
+  canvas.setAttribute("aria-hidden", "true");
   const side = 96;
   [canvas.width, canvas.height] = [side, side];
   const { width, height } = entry.size;
@@ -178,18 +187,14 @@ export function showHistory(entries, current, choose) {
     const button = element("button", undefined, "past");
     button.type = "button";
     if (entry === current) button.setAttribute("aria-current", "true");
-    const canvas = entry.thumbnail ?? element("canvas");
-    canvas.setAttribute("aria-hidden", "true");
     const text = element("span", undefined, "past-text");
     const state = [entry.name, stateWords(entry), entry.accepted && "accepted"].filter(Boolean).join(" · ");
     text.append(element("span", entry.question, "past-question"), element("span", state, "soft"));
-    button.append(canvas, text);
+    button.append(entry.thumbnail, text);
     button.addEventListener("click", () => choose(entry));
     const item = element("li");
     item.append(button);
     return item;
   });
-  const focused = [...$("history").querySelectorAll("button")].indexOf(document.activeElement);
-  $("history").replaceChildren(...items.reverse());
-  if (focused >= 0) $("history").querySelectorAll("button")[focused]?.focus({ preventScroll: true });
+  renew($("history"), items.reverse());
 }

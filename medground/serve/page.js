@@ -8,7 +8,7 @@ import { dragging, dragTo, listen as listenToGestures } from "./gestures.js";
 import { focusHandle, listen as listenToHandles, showHandles } from "./handles.js";
 import { listen as listenToKeys } from "./keys.js";
 import { listen as listenToFiles, send, showExamples } from "./open.js";
-import { get, Refused } from "./requests.js";
+import { ask, get, Refused } from "./requests.js";
 import { download, showFormats } from "./save.js";
 import * as series from "./series.js";
 import * as stage from "./stage.js";
@@ -43,7 +43,7 @@ function alertOf(error, again) {
   if (!(error instanceof Refused)) throw error;
   if (error.status === 401) askForToken();
   else if (error.status === 429) complain("The server is busy with other questions.", again);
-  else complain(error.message, [0, 404, 500, 503].includes(error.status) ? again : undefined);
+  else complain(error.message, [0, 404, 500, 502, 503].includes(error.status) ? again : undefined);
 }
 
 // ------------------------------------------------------------------ the image
@@ -92,24 +92,22 @@ function describe() {
 }
 
 // The server forgets images after a while: it is given this one again.
-let renewing = null;
-function renew() {
-  const of = source;
-  renewing ??= send(of).then((found) => {
+function renew(of = source) {
+  of.renewing ??= send(of).then((found) => {
     of.found = { ...of.found, image: found.image };
     if (of === source) series.renamed(found);
   }).finally(() => {
-    renewing = null;
+    of.renewing = null;
   });
-  return renewing;
+  return of.renewing;
 }
 
-async function held(act) {
+async function held(act, of = source) {
   try {
     return await act();
   } catch (error) {
     if (!(error instanceof Refused) || error.status !== 404) throw error;
-    await renew();
+    await renew(of);
     return act();
   }
 }
@@ -170,7 +168,7 @@ function stop() {
   asking?.abort();
 }
 
-async function ask() {
+async function askNow() {
   const text = $("question").value.trim();
   if (!source) return complain("Open an image first.");
   if (!text) {
@@ -191,6 +189,7 @@ async function ask() {
     else body.region = active(entry).box;
   }
   const mine = newEntry({ kind, question: text, choices, source, view, where: series.inWords(view), size: stage.size() });
+  mine.thumbnail = thumbnail(mine);
   const control = new AbortController();
   entries.push(mine);
   entry = mine;
@@ -231,7 +230,7 @@ async function ask() {
     mine.state = error.name === "AbortError" ? "stopped" : "failed";
     mine.regions = [];
     if (error instanceof Refused) mine.notes = [sentence(error.message)];
-    alertOf(error, ask);
+    alertOf(error, askNow);
   } finally {
     if (asking === control) asking = null;
     show();
@@ -255,7 +254,8 @@ function follow(of, region) {
         // The box alone: it is a person's word, and the points are the reasoner's.
         const { box } = one;
         const { mask } = await held(() => patiently(
-          () => get("v1/segment", { ...mine.view, image: mine.source.found.image, box }), { waiting: () => {} }));
+          () => get("v1/segment", { ...mine.view, image: mine.source.found.image, box }), { waiting: () => {} },
+        ), mine.source);
         if (!one.corrected) continue; // undone in the meantime
         followed(one, mask);
         if (entry === mine) showDrawn();
@@ -336,7 +336,7 @@ async function save(format) {
   const body = () => ({ ...mine.view, image: mine.source.found.image, box, points, mask, question: asked, reasoning, label });
   try {
     complain("");
-    say(`Saved ${await held(() => download(format, body()))}.`);
+    say(`Saved ${await held(() => download(format, body()), mine.source)}.`);
   } catch (error) {
     alertOf(error, () => save(format));
   }
@@ -378,7 +378,7 @@ const KEYS = {
 
 listenToKeys({
   keys: KEYS,
-  ask,
+  ask: askNow,
   stop,
   // Escape leaves one thing at a time.
   escape: () => {
@@ -395,7 +395,14 @@ listenToKeys({
 });
 listenToHandles(boxChanged);
 listenToGestures({ canWindow: series.canWindow, window: series.dragWindow, draw, scroll: series.scroll });
-series.listen({ shown: drawEntry, failed: alertOf, renew });
+series.listen({ shown: drawEntry, failed: alertOf, renew: () => renew() });
+
+// What the server holds for this page goes with it.
+window.addEventListener("pagehide", () => {
+  for (const { found } of new Set([source, ...entries.map((one) => one.source)].filter(Boolean))) {
+    ask(`v1/images/${encodeURIComponent(found.image)}`, undefined, { method: "DELETE", keepalive: true }).catch(() => {});
+  }
+});
 
 listenToToken(start);
 start().catch((error) => alertOf(error, () => location.reload()));

@@ -171,7 +171,9 @@ function drawShapes() {
   const rectangle = ([x1, y1, x2, y2], className, colour) => {
     const [[left, top], [right, bottom]] = [toStage([x1, y1]), toStage([x2, y2])];
     const place = { x: left, y: top, width: right - left, height: bottom - top };
-    shapes.push(shape("rect", "under", place), shape("rect", className, colour ? { ...place, stroke: colour } : place));
+    const line = shape("rect", className, place);
+    if (colour) line.style.stroke = colour;
+    shapes.push(shape("rect", "under", place), line);
   };
   regions.forEach(({ box, active }, number) => {
     const colour = regions.length > 1 ? COLOURS[number % COLOURS.length] : undefined;
