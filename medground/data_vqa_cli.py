@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from medground.errors import ConfigError
+
 __all__ = ["vqa"]
 
 
@@ -16,15 +18,34 @@ def vqa(
     rows: Annotated[int | None, typer.Option(min=1, help="In all; five for every two pictures without it.")] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 0,
     embed: Annotated[bool, typer.Option("--embed", help="Put the pictures into the files.")] = False,
+    model: Annotated[
+        str | None, typer.Option(help="https://host/v1#model writes the thinking, instead of the offline grammar.")
+    ] = None,
+    prices: Annotated[str | None, typer.Option(help="IN,OUT: price of a million tokens read and written.")] = None,
+    max_cost: Annotated[
+        float | None, typer.Option(min=0, help="Stop before the model has cost more; needs --prices.")
+    ] = None,
 ) -> None:
     """Make visual questions of a build: open, closed, single and multi choice, with regions and verified thinking."""
     from rich.console import Console
 
     from medground.data.vqa.build import build_vqa
+    from medground.data.vqa.writing import Thinker
 
+    thinker = None
+    if model is not None:
+        thinker = Thinker(model, (out or build / "vqa") / "thoughts", prices=_prices(prices), max_cost=max_cost)
+    elif (prices, max_cost) != (None, None):
+        raise ConfigError("--prices and --max-cost are about a model; add --model or leave them out")
     with Console(stderr=True).status("") as status:
         report = build_vqa(
-            build, out, rows=rows, seed=seed, embed=embed, progress=lambda count: status.update(f"{count} questions")
+            build,
+            out,
+            rows=rows,
+            seed=seed,
+            embed=embed,
+            thinker=thinker,
+            progress=lambda count: status.update(f"{count} questions"),
         )
     for name, count in report.rows.items():
         typer.echo(f"{count} rows ({name}): {report.folder / f'{name}.parquet'}")
@@ -37,3 +58,13 @@ def vqa(
             f"({each.asked} rows){bound}"
         )
     typer.echo(f"card: {report.folder / 'README.md'}")
+
+
+def _prices(text: str | None) -> tuple[float, float] | None:
+    if text is None:
+        return None
+    try:
+        read, written = (float(part) for part in text.split(","))
+    except ValueError:
+        raise ConfigError(f"--prices {text!r} isn't two numbers with a comma between them") from None
+    return read, written

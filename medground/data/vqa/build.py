@@ -5,12 +5,13 @@ On the command line ``medground data vqa BUILD``; it reads ``BUILD/describe`` an
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 from medground._io import alone, make_folder, write_json, write_text
 from medground.answers import QuestionType
@@ -19,13 +20,17 @@ from medground.data.rows import RowSplit
 from medground.data.stages import read_stage, stage_digest
 from medground.data.vqa.blocks import Draft, Drawer, blocks
 from medground.data.vqa.card import vqa_card, vqa_statistics
-from medground.data.vqa.making import Think, lacking, row_of
+from medground.data.vqa.making import GRAMMAR, lacking, row_of
 from medground.data.vqa.pools import pools_of
 from medground.data.vqa.scene import Scene, read_scenes
 from medground.data.vqa.statements import multi_blocks
 from medground.data.vqa.textonly import TextOnly, text_only
+from medground.data.vqa.thinking import thinking_of
 from medground.data.vqa_rows import VqaRow
 from medground.errors import ConfigError
+
+if TYPE_CHECKING:
+    from medground.data.vqa.writing import Thinker
 
 __all__ = ["PER_PICTURE", "SHARES", "VqaReport", "build_vqa", "draft_split"]
 
@@ -37,6 +42,8 @@ PER_PICTURE = 2.5
 
 MOST = 12
 """Questions about one picture at most."""
+
+_AT_ONCE = 64  # blocks that a model thinks about together
 
 _SPLITS: tuple[RowSplit, ...] = ("train", "val", "test", "")
 
@@ -69,7 +76,7 @@ def build_vqa(
     rows: int | None = None,
     seed: int = 0,
     embed: bool = False,
-    think: Think | None = None,
+    thinker: Thinker | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> VqaReport:
     """Make the visual questions of a build.
@@ -88,8 +95,8 @@ def build_vqa(
         The same build, seed and number give the same bytes.
     embed : bool
         Put the pictures into the files.
-    think : callable, optional
-        Writes the thinking instead of the offline grammar; see `medground.data.vqa.writing`.
+    thinker : Thinker, optional
+        Writes the thinking instead of the offline grammar; it keeps what it wrote, so a run that was killed goes on.
     progress : callable, optional
         Is told how many rows there are.
 
@@ -103,6 +110,8 @@ def build_vqa(
         When the build isn't described, gives no question, or the folder can't be written.
     MissingExtraError
         When scikit-learn isn't installed, which measures how far the words alone lead.
+    ReasonerError, CostError
+        When the thinker's server fails, or its costs reach their bound.
     """
     build = Path(build)
     root = read_stage(build / "describe").get("root")
@@ -114,12 +123,18 @@ def build_vqa(
     wanted = PER_PICTURE * len(scenes) if rows is None else rows
     folder = make_folder(build / "vqa" if out is None else out)
     refused: Counter[str] = Counter()
+    numbers: Counter[str] = Counter()
     made: dict[str, list[VqaRow]] = {}
     with alone(folder):
         for split in _SPLITS:
             own = [scene for scene in scenes if scene.split == split]
             drafted = draft_split(own, round(wanted * len(own) / len(scenes)), seed=seed)
-            kept = list(_kept(drafted, seed, think, refused, progress, sum(map(len, made.values()))))
+            before = sum(map(len, made.values()))
+            kept: list[VqaRow] = []
+            for start in range(0, len(drafted), _AT_ONCE):
+                kept += _kept(drafted[start : start + _AT_ONCE], seed, thinker, numbers, refused)
+                if progress is not None:
+                    progress(before + len(kept))
             random.Random(f"{seed}/order/{split}").shuffle(kept)  # noqa: S311 - order, not secrets
             if kept:
                 made[split or "all"] = kept
@@ -158,26 +173,22 @@ def draft_split(scenes: Sequence[Scene], rows: int, *, seed: int) -> list[list[D
 
 
 def _kept(
-    drafted: Sequence[Sequence[Draft]],
-    seed: int,
-    think: Think | None,
-    refused: Counter[str],
-    progress: Callable[[int], None] | None,
-    before: int,
+    drafted: Sequence[Sequence[Draft]], seed: int, thinker: Thinker | None, numbers: Counter[str], refused: Counter[str]
 ) -> Iterator[VqaRow]:
     """Yield the rows of the blocks that are right in all of their rows: a block that lost one would lean."""
-    numbers: Counter[str] = Counter()
+    drafts = [draft for block in drafted for draft in block]
+    written = [None] * len(drafts) if thinker is None else thinker.write_all(drafts)
+    rows: list[VqaRow] = []
+    for draft, said in zip(drafts, written, strict=True):
+        picture = draft.item.scene.picture
+        numbers[picture] += 1
+        rng = random.Random(f"{seed}/thinking/{picture}/{numbers[picture]}")  # noqa: S311 - wording
+        by = GRAMMAR if said is None or thinker is None else thinker.name
+        rows.append(row_of(draft, numbers[picture], said or thinking_of(draft, rng), by))
+    left = iter(rows)
     for block in drafted:
-        listed = []
-        for draft in block:
-            picture = draft.item.scene.picture
-            numbers[picture] += 1
-            rng = random.Random(f"{seed}/thinking/{picture}/{numbers[picture]}")  # noqa: S311 - wording
-            listed.append(row_of(draft, numbers[picture], rng, think))
+        listed = list(itertools.islice(left, len(block)))
         if why := next(filter(None, map(lacking, listed)), ""):
             refused[why] += len(listed)
-            continue
-        before += len(listed)
-        if progress is not None:
-            progress(before)
-        yield from listed
+        else:
+            yield from listed

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from pydantic import ValidationError
@@ -11,21 +10,21 @@ from pydantic import ValidationError
 from medground.data.rows import Picture
 from medground.data.vqa.blocks import Draft
 from medground.data.vqa.scene import Thing
-from medground.data.vqa.thinking import reason_of, thinking_of
+from medground.data.vqa.thinking import reason_of
 from medground.data.vqa_rows import Region, VqaRow
 from medground.errors import TruthError
 from medground.rewards import score
 
-__all__ = ["RULERS", "Think", "lacking", "row_of"]
+__all__ = ["GRAMMAR", "RULERS", "lacking", "row_of"]
 
 RULERS = ("pixels", "0-1000")
 """On which a row's completion must earn full marks: two boxes that differ may be one when they are rounded."""
 
-Think = Callable[[Draft, str], tuple[str, str]]
-"""Returns the thinking of a draft, and what wrote it, given the thinking of the offline grammar."""
+GRAMMAR = "grammar-v1"
+"""What wrote a thinking that no model did."""
 
 
-def row_of(draft: Draft, number: int, rng: random.Random, think: Think | None = None) -> VqaRow:
+def row_of(draft: Draft, number: int, thinking: str, by: str = GRAMMAR) -> VqaRow:
     """Return a draft as a row.
 
     ``other`` holds ``kind`` and ``subject`` (what is asked for, and of what), ``block`` (the same for questions in the
@@ -37,10 +36,10 @@ def row_of(draft: Draft, number: int, rng: random.Random, think: Think | None = 
     draft : Draft
     number : int
         Which question about its picture this is, from 1.
-    rng : random.Random
-        Draws the wording of the thinking.
-    think : callable, optional
-        Writes the thinking instead of the offline grammar.
+    thinking : str
+        See `medground.data.vqa.thinking.thinking_of`.
+    by : str
+        What wrote it.
 
     Raises
     ------
@@ -48,9 +47,6 @@ def row_of(draft: Draft, number: int, rng: random.Random, think: Think | None = 
         When it can't be a row; names it.
     """
     scene, item = draft.item.scene, draft.item
-    thinking, by = thinking_of(draft, rng), "grammar-v1"
-    if think is not None:
-        thinking, by = think(draft, thinking)
     other: dict[str, Any] = {"kind": draft.kind, "subject": draft.subject, "block": draft.block, "thought_by": by}
     if item.earlier:
         other["earlier"] = [{"ref": name, "box": list(thing.box)} for name, thing in _known(draft)]
