@@ -148,13 +148,19 @@ export function showAnswer(entry, choose) {
   if (entry.accepted && document.activeElement !== $("label")) $("label").value = entry.label;
 }
 
+const answered = ({ chosen, answer }) => (chosen.length ? `${answer} (${chosen.join(", ")})` : answer);
+
+// All that was said: files have no other place for the answer to a visual question than beside its reasoning.
+export const spoken = (entry) =>
+  entry.kind === "ask" ? [entry.reasoning, `Answer: ${answered(entry)}`].filter(Boolean).join("\n") : entry.reasoning;
+
 // One sentence for a screen reader.
 export function summary(entry) {
   const place = active(entry);
   if (entry.state === "found") return `Found: box ${inBox(place.box)}${place.mask ? ", with a mask" : ", without a mask"}.`;
   if (entry.state === "answered") {
     const many = entry.regions.length === 1 ? "1 region" : `${entry.regions.length} regions`;
-    return `Answer: ${entry.chosen.length ? entry.chosen.join(", ") : entry.answer}. ${many}.`;
+    return `Answer: ${answered(entry)}. ${many}.`;
   }
   return `${STATES[entry.state]}.`;
 }

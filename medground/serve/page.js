@@ -1,6 +1,6 @@
 // medground's page: an image, a question, an answer that can be corrected, accepted and saved.
 
-import { active, inBox, more, showAnswer, showHistory, status, summary, thumbnail } from "./answer.js";
+import { active, inBox, more, showAnswer, showHistory, spoken, status, summary, thumbnail } from "./answer.js";
 import { $ } from "./dom.js";
 import { correct, drawn, finished, followed, located, newEntry, rest, revert, setMask, wake } from "./entries.js";
 import { patiently, question } from "./events.js";
@@ -12,39 +12,14 @@ import { ask, get, Refused } from "./requests.js";
 import { download, showFormats } from "./save.js";
 import * as series from "./series.js";
 import * as stage from "./stage.js";
-import { askForToken, listen as listenToToken } from "./token.js";
+import { alertOf, complain, say, sentence } from "./telling.js";
+import { listen as listenToToken } from "./token.js";
 
 let models = {};
 let source = null; // { file or example, name, found: what the server said of it }
 let entry = null; // the answer that is shown
 let asking = null; // stops the question that is under way
 const entries = [];
-
-function say(text) {
-  $("said").textContent = text;
-}
-
-// What the server says begins small and ends without a full stop, as parts of a line in a terminal do.
-const sentence = (text) => text && text.charAt(0).toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".");
-
-function complain(text, again) {
-  $("alert-text").textContent = sentence(text);
-  $("alert").hidden = !text;
-  $("alert-again").hidden = !again;
-  $("alert-again").onclick = again ? () => {
-    complain("");
-    again();
-  } : null;
-}
-
-// Say what went wrong; a fault of this page goes to the console.
-function alertOf(error, again) {
-  if (error.name === "AbortError") return;
-  if (!(error instanceof Refused)) throw error;
-  if (error.status === 401) askForToken();
-  else if (error.status === 429) complain("The server is busy with other questions.", again);
-  else complain(error.message, [0, 404, 500, 502, 503].includes(error.status) ? again : undefined);
-}
 
 // ------------------------------------------------------------------ the image
 
@@ -331,7 +306,8 @@ async function accept() {
 async function save(format) {
   const mine = entry;
   const { rle: mask, box, points } = active(mine) ?? { rle: null, box: null, points: [] };
-  const { question: asked, reasoning } = mine;
+  const asked = mine.question;
+  const reasoning = spoken(mine);
   const label = $("label").value.trim();
   const body = () => ({ ...mine.view, image: mine.source.found.image, box, points, mask, question: asked, reasoning, label });
   try {
