@@ -408,6 +408,25 @@ def test_a_damaged_codestream_ends(rest: bytes, start: bytes) -> None:
     assert cleaned is None or len(cleaned) <= len(start + rest)
 
 
+@settings(max_examples=60)
+@given(st.sampled_from(["CT_small.dcm", "MR_small_jp2klossless.dcm", "MR_small_implicit.dcm"]), st.data())
+def test_a_damaged_file_is_one_sentence(
+    tmp_path_factory: pytest.TempPathFactory, name: str, data: st.DataObject
+) -> None:
+    content = bytearray((FILES / name).read_bytes())
+    for at, value in data.draw(st.dictionaries(st.integers(128, 2000), st.integers(0, 255), min_size=1)).items():
+        content[at] = value
+    path = tmp_path_factory.mktemp("damaged") / "a.dcm"
+    path.write_bytes(content[: data.draw(st.integers(400, len(content)))])
+    said = ""
+    try:
+        Deidentifier(KEY).deidentify(path)
+    except ImageError as error:
+        said = str(error)
+    assert "\n" not in said
+    assert "CompressedSamples" not in said
+
+
 def test_an_interrupted_folder_is_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source, out = tmp_path / "in", tmp_path / "out"
     source.mkdir()

@@ -141,8 +141,8 @@ class Deidentifier:
         with quiet():
             dataset = _opened(options, stop_before_pixels=False)
             sop_uid = _sop_uid(options, dataset)
-            self._check(options, dataset)
             with _guarded(options):
+                self._check(options, dataset)
                 subject = self._subject(dataset)
                 days = 1 + int.from_bytes(self._digest("days", subject)[:4]) % 3650
                 clean_pixels(options, dataset)
@@ -252,7 +252,7 @@ def _opened(options: ReadOptions, *, stop_before_pixels: bool) -> Dataset:
     if kind != "dicom":
         raise options.error(f"is a {kind.upper()}; only DICOM files can be de-identified")
     dataset = _read(options, stop_before_pixels=stop_before_pixels)
-    if str(dataset.file_meta.get("MediaStorageSOPClassUID")) == "1.2.840.10008.1.3.10":
+    if _uid(dataset.file_meta, "MediaStorageSOPClassUID") == "1.2.840.10008.1.3.10":
         raise options.error("is a DICOMDIR, which lists patients; leave it out")
     return dataset
 
