@@ -315,7 +315,7 @@ def _tag(
     width, height = round(font.getlength(number)) + size // 2, size + 4
     x, y = max(0, min(corner[0], within[0] - width)), max(0, min(corner[1], within[1] - height))
     pen.rectangle((x, y, x + width - 1, y + height - 1), fill=colour, outline=_RIM)
-    pen.text((x + size // 4, y + 1), number, fill=_ink(colour), font=font)
+    pen.text((x + width / 2, y + height / 2), number, fill=_ink(colour), font=font, anchor="mm")
 
 
 def _with_legend(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import threading
 import time
@@ -15,14 +14,14 @@ from typing import TYPE_CHECKING, Any, get_args
 import numpy as np
 import numpy.typing as npt
 
-from medground.coords import Space
 from medground.errors import ConfigError, MedgroundError, ParseError, ReasonerError, SegmenterError
 from medground.images import MedicalImage, load_image
 from medground.parsing import parse
+from medground.placing import in_source_pixels, prompts_for
 from medground.prompts import Mode, clean_question
 from medground.reasoners import Completion, Reasoner, Request, load_reasoner
 from medground.segmenters import MaskPrediction, Prompt, Segmenter, load_segmenter
-from medground.types import Box, Grounding, LocatedRegion, Mask, Reply, Result
+from medground.types import Grounding, LocatedRegion, Mask, Reply, Result
 
 if TYPE_CHECKING:
     from medground.answers import QuestionType
@@ -332,7 +331,7 @@ class MedGround:
     def _mask(self, image: MedicalImage, said: Grounding, spent: dict[str, float]) -> tuple[Mask | None, list[str]]:
         if said.absent:
             return None, ["the reasoner says that the target isn't in the image"]
-        prompts = _prompts(said)
+        prompts = prompts_for(said)
         if not prompts:
             return None, ["no mask: the reasoner gave no location"]
         if self.segmenter is None:
@@ -355,62 +354,6 @@ def as_image(image: ImageLike) -> MedicalImage:
     if isinstance(image, np.ndarray):
         return MedicalImage.from_array(image)
     return load_image(image)
-
-
-def in_source_pixels(said: Grounding, space: Space) -> tuple[Grounding, list[str]]:
-    """Return a grounding on the picture's own ruler, clipped to the picture, and notes on what was changed.
-
-    Parameters
-    ----------
-    said : Grounding
-        In any space of the picture.
-    space : Space
-        The picture's pixels.
-
-    Raises
-    ------
-    ParseError
-        When the grounding gave places, and none of them lies in the picture.
-
-    Examples
-    --------
-    >>> said = Grounding("", (Box(900, 0, 1100, 500, Space.norm1000()),), (), Space.norm1000())
-    >>> here, notes = in_source_pixels(said, Space.pixels(640, 480))
-    >>> here.box == Box(576, 0, 640, 240, here.space)
-    True
-    >>> notes
-    ['the box reached outside the picture and was clipped to it']
-    """
-    there = said.to(space)
-    notes = [f"reading the answer: {repair}" for repair in said.repairs]
-    inside = [box for box in there.boxes if _touches(box)]
-    boxes = tuple(box.clipped() for box in inside)
-    points = tuple(point.clipped() for point in there.points)
-    if len(boxes) < len(there.boxes):
-        if not boxes:
-            what = "box lies" if len(there.boxes) == 1 else "boxes lie"
-            raise ParseError(
-                f"the reasoner's {what} outside the picture; its numbers may be in another space than {said.space.name}"
-            )
-        notes.append(f"{len(there.boxes) - len(boxes)} of {len(there.boxes)} boxes lay outside the picture")
-    if boxes != tuple(inside):
-        notes.append("the box reached outside the picture and was clipped to it")
-    if points != there.points:
-        notes.append("a key point lay outside the picture and was moved to its edge")
-    return dataclasses.replace(there, boxes=boxes, points=points), notes
-
-
-def _touches(box: Box) -> bool:
-    return box.x1 < box.space.width and box.y1 < box.space.height and box.x2 > 0 and box.y2 > 0
-
-
-def _prompts(said: Grounding) -> list[Prompt]:
-    if not said.boxes:
-        return [Prompt(points=said.points)] if said.points else []
-    if len(said.boxes) == 1:
-        return [Prompt(said.boxes[0], said.points)]
-    # Of several regions, each gets the points that lie on it.
-    return [Prompt(box, tuple(point for point in said.points if box.contains(point))) for box in said.boxes]
 
 
 def _requests(chunk: list[tuple[ImageLike, str] | Pair], mode: Mode) -> list[Request | MedgroundError]:

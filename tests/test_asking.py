@@ -455,17 +455,39 @@ def test_nano_answers_or_says_that_it_couldnt(segmenter: FillingSegmenter) -> No
     image = MedicalImage.from_array((columns + rows).astype(np.uint8), "slope.png")
     grounder = MedGround("nano", segmenter)
     question = ("Which is brighter?", visual_of(["left", "right"]))
-    [said] = grounder.reasoner.complete([Request(image, *question[:1], visual=question[1])], max_new_tokens=160)
+    [said] = grounder.reasoner.complete([Request(image, *question[:1], visual=question[1])], max_new_tokens=60)
     try:
         read = parse_answer(said.text, said.space)
     except ParseError as refused:
         with pytest.raises(ParseError, match=re.escape(str(refused))):
-            ask(grounder, image, *question, max_new_tokens=160)
+            ask(grounder, image, *question, max_new_tokens=60)
         return
-    reply = ask(grounder, image, *question, max_new_tokens=160)
+    reply = ask(grounder, image, *question, max_new_tokens=60)
     assert reply.reasoner == grounder.reasoner.name
     assert [region.ref for region in reply.regions] == [ref for ref, _ in read.regions]
     assert all(region.mask.shape == (96, 128) for region in reply.regions)
+
+
+def test_a_model_in_this_process_is_asked_in_its_own_coordinates(tmp_path: Path, segmenter: FillingSegmenter) -> None:
+    pytest.importorskip("transformers")
+    from test_reasoners_hf import make_folder
+
+    from medground.reasoners import load_reasoner
+
+    image = MedicalImage.from_array(np.arange(90 * 70, dtype=np.uint32).reshape(90, 70).astype(np.uint8), "a.png")
+    reasoner: Any = load_reasoner(str(make_folder("qwen2_5_vl", tmp_path)), device="cpu")
+    visual = visual_of(["left", "right"], "single_choice", [LocatedRegion("heart", Box(7, 9, 35, 45, image.space))])
+    request = Request(image, "Where is it?", visual=visual)
+    prepared = reasoner.asker.prepare(request)
+    assert prepared.space == reasoner.space_for(image) != image.space
+    system, user = (turn["content"][-1]["text"] for turn in prepared.messages)
+    assert (system, user) == vqa_prompt("vqa-v1", request.question, visual, space=prepared.space)
+    place = re.search(r"1\. heart (\[.*\])$", user)[1]
+    [(_, box)] = parse_answer(f"<answer>A</answer><location>{place}</location>", prepared.space).regions
+    assert box.to(image.space).xyxy == pytest.approx((7, 9, 35, 45), abs=1)
+    [said] = reasoner.complete([request], max_new_tokens=4)
+    assert said.error is None
+    assert said.space == prepared.space
 
 
 def test_an_image_may_be_a_path_or_an_array(tmp_path: Path, picture: MedicalImage) -> None:
