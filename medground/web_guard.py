@@ -14,7 +14,7 @@ from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 from typing import Any
 
-__all__ = ["FAULT", "MIN_TOKEN", "Guard", "host_name", "is_loopback", "place"]
+__all__ = ["FAULT", "MIN_TOKEN", "NO_TELEMETRY", "Guard", "host_name", "is_loopback", "place"]
 
 MIN_TOKEN = 16
 """The shortest token, in characters, that can't be guessed."""
@@ -38,6 +38,9 @@ HEADERS = {
 
 FAULT = "a fault of medground's; the server's log says where"
 """What a client is told of an error that isn't its own."""
+
+NO_TELEMETRY: dict[str, Any] = dict.fromkeys(("tracing", "metrics", "logs", "operation_spans", "auto_configure"), False)
+"""FastAPI's own telemetry, all of it off: it would tell a collector of what was asked."""
 
 _IDLE_SECONDS = 30.0
 """How long a request's body may make the server wait for its next piece."""

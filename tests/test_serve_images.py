@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import time
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_server import drawn_png, serving, upload
+from made_server import drawn_png, service_of, serving, upload
 from PIL import Image
 
 from medground.errors import ImageError
@@ -50,6 +51,16 @@ def test_unused_uploads_are_forgotten_after_a_while():
     clock.now = 11
     assert (kept(images, old), kept(images, used), len(images)) == (False, True, 1)
     assert images.held_bytes == len(drawn_png(1)) + 80 * 60 * 3
+
+
+def test_uploads_are_forgotten_though_nobody_asks_any_more():
+    with serving(image_seconds=0.05) as client:
+        upload(client)
+        for _ in range(500):
+            if not len(service_of(client).images):
+                return
+            time.sleep(0.02)
+    raise AssertionError("the upload is still there")
 
 
 def test_the_least_recently_used_make_room():

@@ -140,6 +140,16 @@ def test_jobs_are_bounded():
         assert client.get(f"/v1/jobs/{first}").status_code == 404
 
 
+def test_ended_jobs_are_forgotten_as_uploads_are():
+    with serving(image_seconds=1.0) as client:
+        job = client.post("/v1/jobs", json=items(upload(client), "a")).json()["job"]
+        for _ in range(WAIT * 50):
+            if client.get(f"/v1/jobs/{job}").status_code == 404:
+                return
+            time.sleep(0.05)
+    raise AssertionError("the job is still there")
+
+
 @pytest.mark.parametrize(
     ("body", "status", "said"),
     [

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -22,7 +22,10 @@ from medground.serve.lane import BusyError, ClosingError
 from medground.serve.reading import FORM_BYTES, hold_room
 from medground.serve.service import Service
 from medground.serve.waiting import LeftError, Serving
-from medground.web_guard import FAULT, Guard, Message, Receive, Send, Server
+from medground.web_guard import FAULT, NO_TELEMETRY, Guard, Message, Receive, Send, Server
+
+if TYPE_CHECKING:
+    from fastapi.telemetry import TelemetryConfig
 
 __all__ = ["create_app"]
 
@@ -42,7 +45,14 @@ def create_app(service: Service, *, tokens: Collection[str] = (), hosts: Collect
     hosts : collection of str
         Host names by which the server is known, beside localhost and addresses.
     """
-    app = FastAPI(title="medground", version=__version__, description=RESEARCH_USE, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="medground",
+        version=__version__,
+        description=RESEARCH_USE,
+        docs_url=None,
+        redoc_url=None,
+        telemetry=cast("TelemetryConfig", NO_TELEMETRY),
+    )
     app.state.service = service
     app.state.jobs = Jobs(service)
     app.state.tokens = bool(tokens)

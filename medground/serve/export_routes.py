@@ -77,6 +77,7 @@ def coco(result: Result, label: str) -> dict[str, Any]:
     Examples
     --------
     >>> from medground.coords import Space
+    >>> from medground.types import Box
     >>> space = Space.pixels(64, 48)
     >>> said = Grounding("", (Box(4, 6, 20, 16, space),), (), space)
     >>> coco(Result(said, None, "nano", "none"), "polyp")["annotations"][0]["bbox"]

@@ -12,12 +12,12 @@ from starlette.concurrency import run_in_threadpool
 from medground.demo import CASES, Case
 from medground.errors import ImageError, MedgroundError
 from medground.serve.fields import ViewFields
-from medground.serve.images import View
+from medground.serve.images import Images, Upload, View
 from medground.serve.reading import body_schema, read_form
 from medground.serve.service import Service
 from medground.serve.waiting import Caller, Serving, find_upload, picture_of, refusal
 
-__all__ = ["add_upload", "router"]
+__all__ = ["keep", "router"]
 
 router = APIRouter(tags=["images"])
 
@@ -29,7 +29,7 @@ async def upload(request: Request, service: Serving, caller: Caller) -> dict[str
     view = ViewFields.model_validate(fields).view()
     if content is None:
         raise HTTPException(422, "file: send the image in this field of the form")
-    return await run_in_threadpool(add_upload, service, content, view, caller)
+    return await run_in_threadpool(_add, service, content, view, caller)
 
 
 @router.get("/v1/images/{image}/view.png", response_class=Response)
@@ -77,7 +77,7 @@ async def take_example(example: str, service: Serving, caller: Caller) -> dict[s
     case = _installed().get(example)
     if case is None:
         raise HTTPException(404, "there is no such example; GET /v1/examples lists them")
-    return await run_in_threadpool(add_upload, service, case.path().read_bytes(), View(**case.reading), caller)
+    return await run_in_threadpool(_add, service, case.path().read_bytes(), View(**case.reading), caller)
 
 
 LICENCES = {
@@ -98,13 +98,16 @@ def _installed() -> dict[str, Case]:
     return found
 
 
-def add_upload(service: Service, content: bytes, view: View, caller: str) -> dict[str, Any]:
-    """Keep an upload and describe it; answers 413, 415 or 422 where it or the view is at fault."""
-    images = service.images
+def keep(images: Images, content: bytes, view: View, caller: str) -> Upload:
+    """Keep an upload; answers 413, 415 or 422 where it or the view is at fault."""
     try:
-        return images.describe(images.add(content, view, caller))
+        return images.add(content, view, caller)
     except ImageError as error:
         raise refusal(images, content, view, error) from None
+
+
+def _add(service: Service, content: bytes, view: View, caller: str) -> dict[str, Any]:
+    return service.images.describe(keep(service.images, content, view, caller))
 
 
 def _png(rgb: Any) -> Response:

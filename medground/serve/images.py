@@ -185,6 +185,11 @@ class Images:
         with self._lock:
             self._drop(name)
 
+    def tidy(self) -> None:
+        """Forget what wasn't used for too long; done by whatever else is done here too."""
+        with self._lock:
+            self._tidy()
+
     def clear(self) -> None:
         """Forget everything."""
         with self._lock:

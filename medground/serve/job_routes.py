@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -39,6 +40,7 @@ class Job:
     id: str = field(default_factory=lambda: secrets.token_urlsafe(24))
     works: list[Work] = field(default_factory=list)
     results: dict[int, dict[str, Any]] = field(default_factory=dict)
+    ended: float | None = None
 
     def told(self) -> dict[str, Any]:
         """Return what a client is told of it; results in the order of the items, as far as there are any."""
@@ -69,6 +71,15 @@ class Jobs:
         self._service = service
         self._jobs: OrderedDict[str, Job] = OrderedDict()
         self._lock = threading.Lock()
+        service.tidied.append(self.tidy)
+
+    def tidy(self) -> None:
+        """Forget jobs that ended as long ago as uploads are kept."""
+        oldest = time.monotonic() - self._service.limits.image_seconds
+        with self._lock:
+            for name, job in list(self._jobs.items()):
+                if job.ended is not None and job.ended < oldest:
+                    del self._jobs[name]
 
     def start(self, caller: str, items: list[GroundFields]) -> Job:
         """Check and queue a job's items."""
@@ -118,7 +129,7 @@ class Jobs:
         for name, job in list(self._jobs.items()):
             if len(self._jobs) < self._service.limits.jobs:
                 return
-            if len(job.results) == len(job.items):
+            if job.ended is not None:
                 del self._jobs[name]
         if len(self._jobs) >= self._service.limits.jobs:
             raise BusyError(60)
@@ -142,14 +153,18 @@ class Jobs:
     def _note(self, job: Job, index: int, answer: Any) -> None:
         if answer.cancelled():
             return
+        job.results[index] = self._told(index, answer)
+        if len(job.results) == len(job.items):
+            job.ended = time.monotonic()
+
+    def _told(self, index: int, answer: Any) -> dict[str, Any]:
         error = answer.exception()
         if error is None:
-            job.results[index] = {"item": index, "result": answer.result()}
-            return
+            return {"item": index, "result": answer.result()}
         if not isinstance(error, HTTPException | MedgroundError | ClosingError):
             _log.error("%s in %s", type(error).__name__, place(error))
         told = error.detail if isinstance(error, HTTPException) else detail_of(error)
-        job.results[index] = {"item": index, "detail": told}
+        return {"item": index, "detail": told}
 
 
 def _jobs(request: Request) -> Jobs:

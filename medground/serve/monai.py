@@ -25,12 +25,12 @@ from medground.segmenters import Prompt
 from medground.serve.answer_routes import question_of
 from medground.serve.export_routes import dicom_file
 from medground.serve.fields import GroundFields, Index, Number, ViewFields
-from medground.serve.image_routes import add_upload
+from medground.serve.image_routes import keep
 from medground.serve.images import Upload, View
 from medground.serve.reading import read_form
 from medground.serve.service import Service
 from medground.serve.volumes import Grid, grid_of
-from medground.serve.waiting import Caller, Serving, answered, find_upload, picture_of, read_first
+from medground.serve.waiting import Caller, Serving, answered, find_upload, picture_of
 from medground.types import Grounding, Result
 
 __all__ = ["router"]
@@ -120,8 +120,8 @@ async def open_session(request: Request, service: Serving, caller: Caller) -> di
     _, content = await read_form(request, "files")
     if content is None:
         raise HTTPException(422, "files: send the image in this field of the form")
-    told = await run_in_threadpool(add_upload, service, content, View(), caller)
-    return {"session_id": told["image"], "session_info": _session(told["image"])}
+    upload = await run_in_threadpool(keep, service.images, content, View(), caller)
+    return {"session_id": upload.id, "session_info": _session(upload.id)}
 
 
 @router.get("/session/{session}")
@@ -155,8 +155,7 @@ async def infer(
     if model != MODEL and (named is None or model != named.name):
         raise HTTPException(404, "there is no such model; GET /info/ lists them")
     if content is not None:
-        await run_in_threadpool(read_first, service.images, content, View())
-        upload = await run_in_threadpool(service.images.add, content, View(), caller)
+        upload = await run_in_threadpool(keep, service.images, content, View(), caller)
     else:
         upload = service.images.by_series(image, caller) or find_upload(service.images, session_id or image, caller)
     grid = await run_in_threadpool(grid_of, upload)

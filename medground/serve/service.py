@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,6 +79,9 @@ class Service:
         # Masks have a lane of their own: a box that is dragged doesn't wait until somebody's question is answered.
         self.masks = Lane("segmenter", size=self.limits.queue, most=1)
         self.metrics.watch(self.reasoning, self.masks, self.images)
+        self.tidied: list[Callable[[], None]] = [self.images.tidy]
+        self._ended = threading.Event()
+        threading.Thread(target=self._tidy, name="medground-tidy", daemon=True).start()
 
     def ground(self, question: Question, *, patient: bool = False) -> Work:
         """Queue a question; its answer is a `Result`."""
@@ -117,7 +121,14 @@ class Service:
         self.close()
         self.reasoning.join(seconds)
         self.masks.join(seconds)
+        self._ended.set()
         self.images.clear()
+
+    def _tidy(self) -> None:
+        # Pictures of patients don't stay because nobody asks any more.
+        while not self._ended.wait(min(60.0, self.limits.image_seconds)):
+            for tidy in self.tidied:
+                tidy()
 
     def said(self, question: Question) -> str:
         """Return a question's text with the region that it refers to, in the coordinates of the reasoner."""

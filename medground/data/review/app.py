@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import numpy as np
 from fastapi import FastAPI, HTTPException, Request, Response
@@ -23,7 +23,10 @@ from medground.prompts import MAX_QUESTION, clean_question
 from medground.rewards import Facts
 from medground.rewards.evidence import claims, holds
 from medground.rewards.statements import MAX_READ
-from medground.web_guard import Guard
+from medground.web_guard import NO_TELEMETRY, Guard
+
+if TYPE_CHECKING:
+    from fastapi.telemetry import TelemetryConfig
 
 __all__ = ["Check", "create_app"]
 
@@ -96,7 +99,7 @@ def create_app(
     reviewer : str
         What the page calls its user at first.
     """
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, telemetry=cast("TelemetryConfig", NO_TELEMETRY))
     files = page_files(Path(__file__).parent)
     files[""] = files.pop("page.html")
     guard = Guard(
