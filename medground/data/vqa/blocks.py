@@ -20,19 +20,19 @@ __all__ = ["KINDS", "Draft", "Drawer", "blocks"]
 _COMPARE = {f"compare {aspect}": 0.2 for aspect in ("area", "taller", "wider", "higher", "lower", "left")}
 
 KINDS: dict[str, dict[str, float]] = {
-    "open": {"place": 6, "look": 5, "size": 3, "modality": 2, "body": 2, "finding": 2, "bright": 1, "shape": 1}
+    "open": {"place": 6, "look": 5, "size": 3, "modality": 1, "body": 1, "finding": 2, "bright": 1, "shape": 1}
     | {"identify": 1, "look of an earlier region": 1.5, "tuberculosis": 0.5, "dignity": 0.5, "edge": 0.5},
     "closed": {"shown": 4, "across": 1.5, "down": 1.5, "over": 2, "bright": 1, "shape": 1, "edge": 1, "lie": 1.5}
     | {"border": 1.5, "place": 0.7, "tuberculosis": 1, "dignity": 1, "ratio": 0.5, "body": 0.4, "modality": 0.4}
     | {"identify": 0.7, "partner of an earlier region": 0.7, "bright of an earlier region": 0.4, **_COMPARE}
     | {"shape of an earlier region": 0.4, "edge of an earlier region": 0.4},
-    "single_choice": {"place": 6, "look": 5, "size": 4, "shown": 6, "identify": 1.5, "modality": 1.5, "body": 1.5}
+    "single_choice": {"place": 6, "look": 5, "size": 4, "shown": 6, "identify": 1.5, "modality": 1, "body": 1}
     | {"finding": 1.5, "look of an earlier region": 2, "bright": 0.3, "shape": 0.3, **_COMPARE},
 }
 """What each type of question asks for, and in which proportions as long as pictures for it are left."""
 
-_NARROWEST = {"place": 4, "look": 4, "look of an earlier region": 4, "modality": 4, "body": 4, "shown": 4, "finding": 3}
-_NARROWEST |= {"size": 4, "bright": 3, "shape": 3}
+_NARROWEST = {"place": 4, "look": 4, "look of an earlier region": 4, "modality": 4, "body": 3, "shown": 4, "finding": 3}
+_NARROWEST |= {"size": 4, "bright": 3, "shape": 3, "identify": 3}
 """Answers in a block at least; 2 for other kinds, which have no more."""
 
 _WIDEST = {"open": 6, "single_choice": 4}

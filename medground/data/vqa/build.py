@@ -139,7 +139,10 @@ def build_vqa(
             if kept:
                 made[split or "all"] = kept
         if not made:
-            raise ConfigError(f"{build}: its pictures give no question that could be balanced; build with more of them")
+            raise ConfigError(
+                f"{build}: its pictures give no question that could be balanced; build with more pictures, or ask for "
+                "more rows"
+            )
         files = [folder / f"{name}.parquet" for name in made]
         found = text_only(made)
         for path, listed in zip(files, made.values(), strict=True):

@@ -117,7 +117,7 @@ Masks and what was measured of them (place, area, brightness against the surroun
 that come with a collection, and what certainly isn't in view became questions of four types. No value is asked for that
 lies near the border to the next one. Wording and thinking: {thought_by}. Seed {seed}.
 
-**Balance by blocks.** Questions come in blocks: the very same words, asked of two to four pictures of one split that
+**Balance by blocks.** Questions come in blocks: the very same words, asked of two to six pictures of one split that
 answer them differently. Wrong choices are the right ones of the block's other pictures. The two pictures of a
 multi-choice block have opposite truths in every statement. {follow_ups:,} questions take regions as found before
 (`other`, `earlier`).
@@ -155,8 +155,8 @@ Pictures and masks have the licences of their collections, which isn't legal adv
 
 ## Limits
 
-- Statements are about what masks and grey levels show. Diagnoses are the collections' labels; they aren't derived from
-  what the thinking describes.
+- Statements are about what masks and grey levels show. Diagnoses (benign or malignant, tuberculosis, kinds of
+  tumor and bleeding) are the collections' labels; nothing that the thinking describes proves them.
 - Left and right of a patient are known for some collections alone; elsewhere they are the picture's.
 - Answers about place and share of the picture hold for the picture as it is: don't crop or flip it.
 - The regions of questions about what isn't in view, the technique and the part of the body are none.

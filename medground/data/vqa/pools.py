@@ -216,7 +216,7 @@ def _about_images(scenes: Iterable[Scene]) -> _Found:
             said = f"It shows {' and '.join(with_article(name) for name in sorted(scene.entities)[:3])}."
             yield (body.kind,), (lambda: body), Item(scene, (), _HOMES[next(iter(home))], said)
         if scene.disease and len(scene.things) == 2:
-            said = f"The collection's diagnosis is {'tuberculosis' if scene.disease != 'normal' else 'a normal chest'}."
+            said = f"Taken as a whole, the lungs read as {scene.disease}."
             yield (sick.kind,), (lambda: sick), Item(scene, scene.things, scene.disease, said)
         if len(scene.things) == 1 and targets[scene.things[0].entity].kind == "finding":
             thing = scene.things[0]
@@ -229,7 +229,7 @@ def _about_images(scenes: Iterable[Scene]) -> _Found:
             kind, _, rest = thing.entity.partition(" ")
             if rest == "breast tumor":
                 seen = {name: fact for name, fact in facts(thing, scene).items() if name in ("shape", "edge")}
-                said = " ".join(fact[1] for fact in seen.values())
+                said = " ".join([*(fact[1] for fact in seen.values()), f"Taken as a whole, it reads as {kind}."])
                 known = Thing(rest, thing.entity, thing.box, thing.seen)  # its name would give the diagnosis away
                 yield (
                     (dignity.kind,),
