@@ -139,9 +139,9 @@ def run_pacs(
                 stream.write(json.dumps(row, allow_nan=False).encode("ascii") + b"\n")
                 stream.flush()
                 os.fsync(stream.fileno())
-                for file in _waiting(outbox, one, frame):
-                    file.unlink(missing_ok=True)
                 status = str(row["status"])
+                for file in _waiting(outbox, one, frame) if status != "failed" else ():
+                    file.unlink(missing_ok=True)
                 progress = dataclasses.replace(progress, **{status: getattr(progress, status) + 1})
                 if on_row is not None:
                     on_row(progress)

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
+import subprocess
+import sys
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -332,6 +337,38 @@ def test_the_pipeline_s_own_result(tmp_path: Path) -> None:
     assert seg is not None
     assert (hd.seg.Segmentation.from_dataset(seg).pixel_array == result.mask).all()
     assert len(report.ContentSequence[-1].TextValue) > 0
+
+
+def ran(*command: str | Path) -> None:
+    told = subprocess.run([str(part) for part in command], check=False, capture_output=True, text=True)
+    assert told.returncode == 0, told.stderr
+
+
+@pytest.mark.parametrize("frame", [None, 3])
+def test_dcmqi_reads_both(tmp_path: Path, frame: int | None) -> None:
+    reader = shutil.which("segimage2itkimage", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    if reader is None:
+        pytest.skip("dcmqi isn't installed: pip install dcmqi")
+    nibabel = pytest.importorskip("nibabel")
+    path = CT if frame is None else enhanced(tmp_path)
+    result = answer(path, frame=frame)
+    saved = save_dicom(result, path, tmp_path, target="spleen", stem="a")
+    assert saved.seg is not None
+    (tmp_path / "read").mkdir()
+    ran(reader, "--inputDICOM", saved.seg, "--outputDirectory", tmp_path / "read", "-t", "nii")
+    [volume] = (tmp_path / "read").glob("*.nii.gz")
+    read = nibabel.load(volume)
+    assert result.mask is not None
+    assert (np.asarray(read.dataobj)[..., 0].T.astype(bool) == result.mask).all()
+    [told] = (tmp_path / "read").glob("*.json")
+    segment = json.loads(told.read_text())["segmentAttributes"][0][0]
+    assert segment["SegmentedPropertyTypeCodeSequence"]["CodeMeaning"] == "Spleen"
+    ran(Path(reader).with_name("tid1500reader"), "--inputDICOM", saved.sr, "--outputMetadata", tmp_path / "sr.json")
+    groups = json.loads((tmp_path / "sr.json").read_text())["Measurements"]
+    measured_area = [item for item in groups[0]["measurementItems"] if item["quantity"]["CodeMeaning"] == "Area"]
+    assert measured_area[0]["units"]["CodeValue"] == "mm2"
+    down, across = (0.661468, 0.661468) if frame is None else (0.5, 0.75)
+    assert float(measured_area[0]["value"]) == pytest.approx(result.mask.sum() * down * across, rel=1e-5)
 
 
 def refused(kind: type[MedgroundError], result: Result, path: Path, folder: Path, **options: Any) -> str:

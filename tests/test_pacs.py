@@ -33,7 +33,7 @@ from medground.pacs_run import _fetched, run_pacs
 pytest.importorskip("dicomweb_client", reason="dicomweb-client isn't installed: pip install 'medground[pacs]'")
 hd = pytest.importorskip("highdicom", reason="highdicom isn't installed: pip install 'medground[dicom]'")
 
-from pydicom import Dataset, dcmread  # noqa: E402
+from pydicom import dcmread  # noqa: E402
 from test_dicom import CT, FILES, enhanced, groups_of, measured, pixels  # noqa: E402
 
 ORTHANC = shutil.which("Orthanc") or shutil.which("Orthanc", path="/usr/sbin")
@@ -172,29 +172,6 @@ def test_find_ground_store_and_read_back(
     assert b"CompressedSamples" not in kept
     assert b"1CT1" not in kept
     assert QUESTION.encode() not in kept
-    through_dcmqi(tmp_path, masks["1.2.3.4"], middle_of(40, 50), report)
-
-
-def through_dcmqi(folder: Path, seg: Dataset, mask: np.ndarray, report: Dataset) -> None:
-    """Read with dcmqi what was stored, where it is installed."""
-    reader = shutil.which("segimage2itkimage", path=str(Path(__import__("sys").executable).parent))
-    if reader is None:
-        return
-    (folder / "dcmqi").mkdir()
-    seg.save_as(folder / "seg.dcm")
-    subprocess.run(
-        [reader, "--inputDICOM", folder / "seg.dcm", "--outputDirectory", folder / "dcmqi", "-t", "nii"],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    nibabel = pytest.importorskip("nibabel")
-    [file] = (folder / "dcmqi").glob("*.nii.gz")
-    assert (np.asarray(nibabel.load(file).dataobj)[..., 0].T.astype(bool) == mask).all()
-    told = subprocess.run(
-        [Path(reader).with_name("tid1500reader"), "--inputDICOM", folder / "report.dcm", "--outputMetadata",
-         folder / "report.json"],
-        check=False, capture_output=True, text=True,
-    )  # fmt: skip
-    assert told.returncode == 0, told.stderr
 
 
 def test_frames_come_alone_where_they_can(orthanc: Orthanc, tmp_path: Path) -> None:
@@ -259,6 +236,32 @@ def test_a_run_that_was_killed_goes_on_and_stores_nothing_twice(
     assert len(orthanc.all_of("SEG")) == 2
     with pytest.raises(ConfigError, match="another question"):
         run_pacs(grounder(), server, chosen, "Something else?", out)
+
+
+def test_what_a_pacs_refuses_is_kept_and_sent_again(
+    orthanc: Orthanc, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, out = orthanc.pacs(), tmp_path / "run"
+    server.store([dcmread(CT)], CT_STUDY)
+    [one] = server.instances(server.find(modality="CT")[0])
+
+    def refused(*_: Any) -> None:
+        raise PacsError("the PACS couldn't store (HTTP 409)")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Pacs, "store", refused)
+        end = run_pacs(grounder(), server, [one], QUESTION, out)
+    assert (end.stored, end.failed) == (0, 1)
+    assert "HTTP 409" in (out / "stored.jsonl").read_text()
+    waiting = sorted(dcmread(file).SOPInstanceUID for file in (out / "outbox").iterdir())
+    assert run_pacs(grounder(), server, [one], QUESTION, out).found == 1
+    end = run_pacs(grounder(), server, [one], QUESTION, out, retry_failed=True)
+    assert (end.stored, end.failed) == (1, 0)
+    assert sorted(seen.SOPInstanceUID for kind in ("SEG", "SR") for seen in orthanc.all_of(kind)) == waiting
+    assert not list((out / "outbox").iterdir())
+    absent = ScriptedReasoner(lambda *_: '<think>It is not there.</think><answer>{"absent": true}</answer>')
+    end = run_pacs(MedGround(absent, FillingSegmenter()), server, [one], QUESTION, tmp_path / "absent")
+    assert (end.stored, end.absent) == (0, 1)
 
 
 def test_the_command(
