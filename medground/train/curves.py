@@ -101,6 +101,23 @@ class RunLog:
             found.append(line)
         return found
 
+    def seconds(self) -> float:
+        """Return how long the run's processes trained, up to the last line of each, checks included.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     log = RunLog(folder)
+        ...     for step, since in ((10, 60.0), (20, 120.0), (30, 45.0)):  # another process from step 20 on
+        ...         log.add(step, seconds=since)
+        ...     log.seconds()
+        165.0
+        """
+        spent = [float(line["seconds"]) for line in self.read() if "seconds" in line]
+        ends = [now for now, then in zip(spent, [*spent[1:], 0.0], strict=True) if then < now]
+        return sum(ends)
+
     def cut(self, step: int) -> None:
         """Forget all that is later than a step, from which the run is gone on with, and a half-written last line."""
         if self.file.is_file():

@@ -36,11 +36,10 @@ _PLACED = re.compile(
     r"\b(?:above|below|former|latter|first|second|last|[A-Z] (?:and|or) [A-Z])\b|\b(?:all|none|neither|both) of\b", re.I
 )
 
-
 _OF_THE_FRAME = re.compile(
-    r"%|\b(?:images?|pictures?|photo\w*|scans?|frames?|views?|edges?|borders?|corners?|halves|half|thirds?|quadrants?|"
-    r"fields?|upper|lower|middle|cent(?:re|er|ral)\w*|on the (?:left|right)|cover\w*|shares?|sizes?|tiny|small|"
-    r"medium|large|big)\b",
+    r"%|\b(?:parts?|edges?|borders?|corners?|halves|half|thirds?|quadrants?|fields?|upper|lower|middle|top|bottom|"
+    r"cent(?:re|er|ral)\w*|on the (?:left|right)|width|height|pixels?|cover\w*|shares?|sizes?|tiny|small|medium|large|"
+    r"big|where)\b",
     re.I,
 )
 _OF_LIGHT = re.compile(
