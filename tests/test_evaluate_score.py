@@ -145,6 +145,17 @@ def test_samples_are_means_and_their_agreement_the_confidence() -> None:
     assert math.isnan(figures(answered(whole, samples=[whole]))["confidence"])
 
 
+def test_claims_of_samples_are_counted_over_all_of_them() -> None:
+    known = {"facts": {"size": ["small"], "shape": ["round"]}}
+    think = "It is small and round."
+    samples = [said(0, 10, 40, 30, think), said(0, 10, 40, 30, "It is large."), "nothing"]
+    one = answered(said(0, 10, 40, 30), samples=samples)
+    found = figures(one.model_copy(update={"truth": one.truth | known}))
+    assert (found["sampled_claims"], found["sampled_claims_true"]) == (1, pytest.approx(2 / 3))
+    absent = figures(answered(ABSENT, truth={"absent": True}, truth_mask=None, samples=samples))
+    assert math.isnan(absent["sampled_claims"])
+
+
 def test_a_run_has_columns_and_groups() -> None:
     lines = (
         answered(said(0, 10, 40, 30), about={"group": "patient 1"}),

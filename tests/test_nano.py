@@ -30,6 +30,7 @@ from medground.train.nano import (  # noqa: E402
     build_processor,
     load_litemedsam_encoder,
     write_identity,
+    write_untrained,
 )
 from medground.train.samples import completion_text  # noqa: E402
 from medground.train.sft import Collator  # noqa: E402
@@ -269,3 +270,22 @@ def test_other_picture_sizes(side: int) -> None:
         logits = model.eval()(**inputs).logits
     assert logits.shape == (1, inputs["input_ids"].shape[1], len(processor.tokenizer))
     assert torch.isfinite(logits).all()
+
+
+def test_an_untrained_one_is_like_its_pattern_but_for_the_weights(processor: Any, model: Any, tmp_path: Path) -> None:
+    model.save_pretrained(tmp_path / "like")
+    processor.save_pretrained(tmp_path / "like")
+    before = torch.random.get_rng_state()
+    for name, seed in (("a", 1), ("again", 1), ("b", 2)):
+        write_untrained(tmp_path / "like", tmp_path / name, seed=seed)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    load = transformers.AutoModelForImageTextToText.from_pretrained
+    a, again, b = (load(tmp_path / name, dtype=torch.float32).state_dict() for name in ("a", "again", "b"))
+    own = model.state_dict()
+    assert {name: value.shape for name, value in a.items()} == {name: value.shape for name, value in own.items()}
+    assert all(torch.equal(a[name], again[name]) for name in a)
+    decoder = [name for name in a if "mlp" in name and "language_model" in name]
+    assert decoder
+    assert not any(torch.equal(a[name], b[name]) or torch.equal(a[name], own[name]) for name in decoder)
+    reasoner = load_reasoner(tmp_path / "a")
+    assert reasoner.name == "nano-untrained"

@@ -1,0 +1,216 @@
+"""The scripts of nano's experiments: what they run, that they go on where they were, that they leave nothing behind."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import shutil
+import signal
+import subprocess
+import time
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import typer
+
+from medground.cli import app
+from medground.train.config import read_config
+
+ROOT = Path(__file__).parent.parent
+SCRIPTS = ["nano_ablation.sh", "nano_few_labels.sh"]
+
+pytestmark = pytest.mark.skipif(
+    shutil.which("bash") is None or shutil.which("flock") is None, reason="bash or flock isn't installed"
+)
+
+# Writes down what it is given, one call a line, and leaves behind what the real commands would.
+FAKE = """#!/usr/bin/env bash
+line=$(printf '%s\\x1f' "$@"); echo "$line" >> "$CALLS"
+[ "${FAIL:-}" != "" ] && [[ "$*" == *"$FAIL"* ]] && exit 3
+if [ "${HANG:-}" != "" ] && [[ "$*" == *"$HANG"* ]]; then echo $$ >> "$PIDS"; sleep 60; fi
+case "$*" in
+*" train "*) for word in "$@"; do case $word in out=*) mkdir -p "${word#out=}/model" ;; esac; done ;;
+*write_untrained*) mkdir -p "$4" ;;
+*write_part*) mkdir -p "$4"; touch "$4/rest.parquet" ;;
+*" eval "*) while [ "$1" != --out ]; do shift; done; mkdir -p "$2" ;;
+esac
+"""
+
+
+class Machine:
+    """A place where scripts run."""
+
+    def __init__(self, home: Path) -> None:
+        self.home, self.calls, self.pids = home, home / "calls", home / "pids"
+        python = home / "python"
+        python.write_text(FAKE)
+        python.chmod(0o755)
+        self.environment = {"PYTHON": str(python), "CALLS": str(self.calls), "PIDS": str(self.pids)}
+
+    def start(self, script: str, **more: str) -> subprocess.Popen[str]:
+        out = str(self.home / "out")
+        arguments = ["START", "DATA", out, "6"] if script == "nano_ablation.sh" else ["DATA", out, "12", "6"]
+        return subprocess.Popen(
+            [str(ROOT / "recipes" / script), *arguments],
+            env=os.environ | self.environment | more,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, script: str, **more: str) -> tuple[int, str]:
+        process = self.start(script, **more)
+        _, said = process.communicate(timeout=60)
+        return process.returncode, said
+
+    def said(self) -> list[list[str]]:
+        """Return the calls since the last time."""
+        calls = self.calls.read_text().splitlines() if self.calls.exists() else []
+        self.calls.unlink(missing_ok=True)
+        return [line.rstrip("\x1f").split("\x1f") for line in calls]
+
+
+class Done(NamedTuple):
+    machine: Machine
+    script: str
+    calls: list[list[str]]
+
+    @property
+    def arms(self) -> list[str]:
+        return list(arms("ABLATION" if self.script == SCRIPTS[0] else "FEW"))
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path)
+
+
+@pytest.fixture(scope="module", params=SCRIPTS)
+def done(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Done:
+    """A script that ran to its end."""
+    machine = Machine(tmp_path_factory.mktemp("done"))
+    code, said = machine.run(request.param)
+    assert code == 0, said
+    return Done(machine, request.param, machine.said())
+
+
+@cache
+def commands() -> typer.core.TyperGroup:
+    return typer.main.get_command(app)
+
+
+def options(call: list[str]) -> dict[str, Any]:
+    """Return the parameters as which medground reads a call's line."""
+    group = commands()
+    names = call[2:]
+    while hasattr(group, "commands"):
+        group = group.commands[names.pop(0)]
+    return group.make_context("medground", names).params
+
+
+def trainings(calls: list[list[str]]) -> dict[str, tuple[str, Any]]:
+    """Return each training's kind and page, by its arm, in their order."""
+    found = {}
+    for call in calls:
+        if call[:3] == ["-m", "medground", "train"]:
+            given = options(call)
+            page = read_config(ROOT / given["config"], given["set_"])
+            assert page.kind == call[3]
+            found[Path(page.out or "").name] = (call[3], page)
+    return found
+
+
+def asked(calls: list[list[str]]) -> list[tuple[str, str, tuple[str, ...]]]:
+    """Return arm, model and (mode, shard) of each evaluation."""
+    given = [options(call) for call in calls if call[:3] == ["-m", "medground", "eval"]]
+    return [(each["out"].parent.name, each["reasoner"], (each["mode"], each["shard"])) for each in given]
+
+
+def arms(name: str) -> dict[str, str]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT / "docs"))
+        found: dict[str, str] = getattr(importlib.import_module("result_arms"), name)
+    return found
+
+
+def test_each_arm_is_trained_once_and_asked_in_both_modes_by_two_halves(done: Done) -> None:
+    evaluated = asked(done.calls)
+    assert sorted({name for name, _, _ in evaluated}) == sorted(done.arms)
+    parts = sorted((mode, f"{half}/2") for mode in ("reason", "direct") for half in (0, 1))
+    for name in done.arms:
+        assert sorted(part for arm, _, part in evaluated if arm == name) == parts
+    made = trainings(done.calls)
+    assert set(made) == set(done.arms) - {"untrained", "nano-v0", "sft"}
+    assert len(made) == len([call for call in done.calls if "train" in call[:3]])
+    for name, model, _ in evaluated:
+        wanted = {"nano-v0": "nano", "sft": "START"}.get(name, str(done.machine.home / "out" / name / "model"))
+        assert model == wanted
+    assert done.calls[-1][:2] == ["docs/results.py", str(done.machine.home / "out")]
+
+
+def test_arms_begin_alike_and_differ_in_what_they_are_named_for(done: Done) -> None:
+    made = trainings(done.calls)
+    out = done.machine.home / "out"
+    if done.script == "nano_few_labels.sh":
+        assert {name: (page.model, page.data.train, page.steps) for name, (_, page) in made.items()} == {
+            "eighth": (f"{out}/start/model", f"{out}/part/part.parquet", 12),
+            "all": (f"{out}/start/model", "DATA/train.parquet", 30),
+            "eighth-continued": (f"{out}/eighth/model", f"{out}/part/part.parquet", 18),
+            "eighth-grpo": (f"{out}/eighth/model", f"{out}/part/rest.parquet", 6),
+        }
+        assert [name for name, (kind, _) in made.items() if kind == "grpo"] == ["eighth-grpo"]
+        return
+    pages = [page for _, page in made.values()]
+    assert {(page.model, page.data.train, page.seed) for page in pages} == {("START", "DATA/train.parquet", 0)}
+    assert {name: page.grpo.recipe for name, (kind, page) in made.items() if kind == "grpo"} == {
+        "grpo-umrg-base": "umrg-base",
+        "grpo-umrg-soft": "umrg-soft",
+        "grpo-umrg-hard": "umrg-hard",
+        "grpo-medground": "medground",
+        "grpo-medground-number": "medground",
+    }
+    assert [name for name, (_, page) in made.items() if page.grpo.credit == "number"] == ["grpo-medground-number"]
+    assert {kind: page.steps for kind, page in made.values()} == {"grpo": 6, "sft": 18}
+
+
+def test_what_is_done_is_not_done_again_and_another_seed_lies_beside_it(done: Done) -> None:
+    assert done.machine.run(done.script)[0] == 0
+    assert [call[0] for call in done.machine.said()] == ["docs/results.py"]
+    assert done.machine.run(done.script, SEED="1")[0] == 0
+    calls = done.machine.said()
+    made = trainings(calls)
+    assert set(made) == {f"{name}@1" for name in done.arms} - {"untrained@1", "nano-v0@1", "sft@1"}
+    assert {page.seed for _, page in made.values()} == {1}
+    assert {name for name, _, _ in asked(calls)} == set(made)
+
+
+def test_a_failure_stops_the_script_and_the_same_command_goes_on(machine: Machine) -> None:
+    place = machine.home / "out" / "eighth-grpo"
+    code, said = machine.run("nano_few_labels.sh", FAIL=f"out={place}")
+    assert code == 1
+    assert "the same command goes on" in said
+    before = trainings(machine.said())
+    assert not (place / "model").exists()
+    (place / "checkpoint-3").mkdir(parents=True)
+    assert machine.run("nano_few_labels.sh")[0] == 0
+    calls = machine.said()
+    assert {"eighth", "all"} <= set(before) - set(trainings(calls))
+    assert [call for call in calls if f"out={place}" in call and "--resume" in call]
+
+
+def test_a_second_one_waits_its_turn_and_an_end_leaves_nothing_at_work(machine: Machine) -> None:
+    first = machine.start("nano_ablation.sh", HANG=" train ")
+    deadline = time.monotonic() + 60
+    while not (machine.pids.exists() and len(machine.pids.read_text().split()) == 2):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    code, said = machine.run("nano_ablation.sh")
+    assert code == 1
+    assert "another run is at work there" in said
+    first.send_signal(signal.SIGTERM)
+    first.communicate(timeout=60)  # until the last of its children has let go of its standard error
+    assert first.returncode == 130
+    lock = str(machine.home / "out" / "lock")
+    assert subprocess.run(["flock", "--nonblock", lock, "true"], check=False).returncode == 0
