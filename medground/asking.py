@@ -342,7 +342,8 @@ def _read(answer: str, visual: Visual, notes: list[str]) -> tuple[str, list[str]
         if kind == "closed" and says is None:
             notes.append("the answer to a closed question says neither yes nor no")
         return answer, [], kind or ("open" if says is None else "closed")
-    letters = sorted(chosen(answer, visual.offered) or ())
+    quoteless = answer.translate({ord(mark): None for mark in "\"'"})  # lists of quoted letters
+    letters = sorted(chosen(answer, visual.offered) or chosen(quoteless, visual.offered) or ())
     if not letters:
         notes.append("the answer names none of the choices, or not clearly; it stands as the reasoner worded it")
     if kind == "single_choice" and len(letters) > 1:

@@ -40,14 +40,16 @@ Named = tuple[str, Box]
 _MARK = re.compile(r"<\s{0,3}(/?)\s{0,3}(think|response|answer|reason|location|ref|box)\s{0,3}>", re.I | re.A)
 _GEMEX = re.compile(r"\s*<answer>([^<>]+)<reason>([^<>]*)<location>([^<>]*)")
 _FENCE = re.compile(r"```[a-z]{0,10}")
-_LABEL = re.compile(r"^[\s*#>-]{0,9}(?:final )?answer[\s*]{0,5}:[\s*]{0,5}([^\n]{1,2000})$", re.I | re.M)
+_LABEL = re.compile(r"\b(?:final |correct )?answer(?: is)?[\s*]{0,5}:[\s*]{0,9}([^\n]{1,2000})$", re.I | re.M)
 _OBJECT = re.compile(r"[{\[]")
+_OBJECT_WITH_BOX = re.compile(r"""\{[^{}]{0,200}["']b?box(?:_2d)?["']""")
+_OTHER_TAGS = re.compile(r"<\|(object_ref|box)_(start|end)\|>|<(/?)bbox>")
 _PLACE = re.compile(r"""\s{0,20}\{\s{0,20}["']?(?:bbox|box|points?_|absent)""", re.I)
 _BOX_KEYS = ("box", "bbox", "bbox_2d", "box_2d")
 _NAME_KEYS = ("ref", "label", "name", "region")
 # What stands between a region's name and its bracket, and the words before which a name can't begin.
 _BEFORE_BRACKET = re.compile(r"[\s(:,-]{0,5}(?:\b(?:regions?|box|bbox|located at|at))?[\s(:]{0,5}$", re.I)
-_CLAUSE = re.compile(r"[.,;:()\[\]!?\n]")
+_CLAUSE = re.compile(r"[.,;:()\[\]!?*\n]")
 _NO_NAME = re.compile(
     "an?|the|this|that|these|those|its|their|his|her|in|on|at|by|to|from|with|within|near|over|into|onto|behind|above|"
     "below|beside|and|or|but|is|are|was|were|be|shows?|sees?|seen|lies?|sits?|has|have|there|which|where|as|than|both|between|"
@@ -166,9 +168,9 @@ class _Reading:
     """One completion, its tags, and what was mended so far."""
 
     def __init__(self, text: str, space: Space) -> None:
-        self.text, self.space = text, space
-        self.notes: list[str] = []
-        self.marks = _marks(text)
+        self.text, self.space = _OTHER_TAGS.sub(_as_ours, text), space
+        self.notes: list[str] = ["the model's own tags of regions were read"] if self.text != text else []
+        self.marks = _marks(self.text)
         if any(mark[0] != f"<{'/' * closes}{name}>" for mark, name, closes in self.marks):
             self.notes.append("tags in capitals or with blanks were read")
         opened, closed = self._first("think", False, 0), self._first("think", True, 0)
@@ -245,10 +247,14 @@ class _Reading:
                 self.notes.append("</location> was missing")
             return self.text[opened.end() : len(self.text) if closed is None else closed.start()]
         rest = self.text[start:]
-        if self._first("box", False, start) is None:
+        if self._first("box", False, start) is None and not self._untagged_place(rest):
             return ""
         self.notes.append("<location> tags were missing")
         return rest
+
+    def _untagged_place(self, rest: str) -> bool:
+        """Whether a text holds places without any tags: brackets of four numbers, or objects with a box."""
+        return any(find_mentions(rest, self.space)) or _OBJECT_WITH_BOX.search(rest[:MAX_ANSWER]) is not None
 
     def _untagged(self) -> tuple[str, str, str]:
         """Return answer, reasoning and location of a completion without an ``<answer>``."""
@@ -256,15 +262,18 @@ class _Reading:
             raise ParseError("the completion ends within its reasoning")
         if (said := self._object()) is not None:
             return said
-        place = self._place(self.after)
-        ends = [self._first(name, False, self.after) for name in ("location", "ref", "box")]
-        end = min((mark.start() for mark in ends if mark is not None), default=len(self.text))
+        tags = [self._first(name, False, self.after) for name in ("location", "ref", "box")]
+        end = min((mark.start() for mark in tags if mark is not None), default=len(self.text))
+        place = self._place(end)
         tail = _MARK.sub(" ", self.text[self.after : end])
         reasoning = self.text[self.think[0] : self.think[1]] if self.think[1] is not None else ""
         labels = list(_LABEL.finditer(tail[-MAX_ANSWER:]))
         if labels:
             self.notes.append("<answer> tags were missing; the line that names the answer was read")
-            before = tail[-MAX_ANSWER:][: labels[-1].start()]
+            before, after = tail[-MAX_ANSWER:][: labels[-1].start()], tail[-MAX_ANSWER:][labels[-1].end() :]
+            if not place and self._untagged_place(after):
+                self.notes.append("<location> tags were missing")
+                place = after
             return labels[-1][1].strip("* "), f"{reasoning}\n{before}".strip(), place
         if len(tail) > MAX_UNTAGGED or not tail.strip():
             raise ParseError("there is no <answer>...</answer> block")
@@ -295,6 +304,11 @@ class _Reading:
         if len(distinct) > MAX_BOXES:
             self.notes.append(f"more than {MAX_BOXES} regions were given; the first were taken")
         return distinct[:MAX_BOXES]
+
+
+def _as_ours(tag: re.Match[str]) -> str:
+    name = "ref" if tag[1] == "object_ref" else "box"
+    return f"<{'/' if tag[2] == 'end' or tag[3] else ''}{name}>"
 
 
 def _marks(text: str) -> list[tuple[re.Match[str], str, bool]]:
@@ -350,7 +364,12 @@ def _unboxed(inside: str, space: Space, notes: list[str]) -> list[Named]:
     said = _decoded(bare[start.start() :]) if start and "{" in bare else None
     objects = [said] if isinstance(said, dict) else said
     if not isinstance(objects, list):
-        return [(UNNAMED, box) for box in boxes_in(bare, space, notes)]
+        named = [
+            (_named(bare[max(0, mark.start() - 120) : mark.start()]), box)
+            for mark, _, box in find_mentions(bare, space)
+        ]
+        whole: list[Named] = [(ref, box) for ref, box in named if box is not None]
+        return whole if whole and len(whole) == len(named) else [(UNNAMED, box) for box in boxes_in(bare, space, notes)]
     regions: list[Named] = []
     for each in objects[: 4 * MAX_BOXES]:
         found = each if isinstance(each, dict) else {"box": each}

@@ -106,6 +106,7 @@ def test_masks_of_a_real_segmenter_lie_on_their_regions() -> None:
         ("B", "single_choice", "single_choice", "B", ("right lung",), None),
         ("(b) Right lung.", "single_choice", None, "B", ("right lung",), None),
         ("left lung and heart", "multi_choice", None, "A, C", ("left lung", "heart"), None),
+        ("['A', \"C\"]", "multi_choice", None, "A, C", ("left lung", "heart"), None),
         ("A, B", "single_choice", "single_choice", "A, B", ("left lung", "right lung"), "names 2 choices"),
         ("The spleen", "single_choice", None, "The spleen", (), "names none of the choices"),
         ("A or B", "multi_choice", "multi_choice", "A or B", (), "names none of the choices"),

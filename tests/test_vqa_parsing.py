@@ -117,6 +117,16 @@ BENT = [
     ("It is wide.\n**Final Answer:** B", "B", [], ["the line that names the answer"]),
     ('{"answer": ["A", "C"], "location": [{"bbox": [10, 20, 30, 40], "label": "left base"}]}', "A, C", ONE, ["JSON"]),
     ('```json\n{"reasoning": "Pale.", "answer": "Yes", "location": []}\n```', "Yes", [], ["JSON"]),
+    ("On the whole, the answer is:\n\nB", "B", [], ["the line that names the answer"]),
+    ("The heart (region [1, 2, 3, 4]).\n**Answer:** Yes\n**Location:** left base [10, 20, 30, 40]", "Yes", ONE,
+     ["<location> tags were missing"]),
+    (GOLD.replace(PLACE, "left base (region [10, 20, 30, 40])"), "Yes", ONE, []),
+    (GOLD.replace("box>", "bbox>"), "Yes", ONE, ["own tags"]),
+    ("<answer>Yes</answer><|object_ref_start|>left base<|object_ref_end|><|box_start|>(10,20),(30,40)<|box_end|>",
+     "Yes", ONE, ["own tags", "<location> tags were missing"]),
+    ('<answer>Yes</answer>```json\n[{"label": "left base", "bbox_2d": [10, 20, 30, 40]}]```', "Yes", ONE,
+     ["<location> tags were missing"]),
+    ("<answer>Yes</answer> That is all (see [1]).", "Yes", [], []),
     ("<answer>Yes</answer><think>Hm.</think>", "Yes", [], ["stood before the reasoning"]),
 ]  # fmt: skip
 
