@@ -287,5 +287,5 @@ def test_an_untrained_one_is_like_its_pattern_but_for_the_weights(processor: Any
     decoder = [name for name in a if "mlp" in name and "language_model" in name]
     assert decoder
     assert not any(torch.equal(a[name], b[name]) or torch.equal(a[name], own[name]) for name in decoder)
-    reasoner = load_reasoner(tmp_path / "a")
+    reasoner = load_reasoner(str(tmp_path / "a"))
     assert reasoner.name == "nano-untrained"
