@@ -285,6 +285,29 @@ def test_references_still_match_over_a_folder(tmp_path: Path) -> None:
     assert one.LongitudinalTemporalInformationModified == "MODIFIED"
 
 
+def test_a_mask_still_lies_on_its_picture(tmp_path: Path) -> None:
+    hd = pytest.importorskip("highdicom", reason="highdicom isn't installed: pip install 'medground[dicom]'")
+    from test_dicom import answer, pixels
+
+    from medground.dicom import save_dicom
+
+    (tmp_path / "in").mkdir()
+    shutil.copy(CT, tmp_path / "in" / "ct.dcm")
+    result = answer(CT)
+    save_dicom(result, CT, tmp_path / "in", target="kidney left")
+    refusals: list[str] = []
+    end = deid_folder(
+        tmp_path / "in", tmp_path / "out", on_file=lambda _, said: refusals.append(said) if said else None
+    )
+    assert (end.written, end.refused) == (2, 1)
+    assert "CT_small.sr.dcm holds no picture" in refusals[0]
+    made = {dcmread(file).Modality: file for file in (tmp_path / "out").rglob("*.dcm")}
+    seg, source = hd.seg.segread(made["SEG"]), dcmread(made["CT"])
+    assert (pixels(seg, source.SOPInstanceUID, None) == result.mask).all()
+    assert (seg.StudyInstanceUID, seg.FrameOfReferenceUID) == (source.StudyInstanceUID, source.FrameOfReferenceUID)
+    assert seg.SegmentSequence[0].SegmentedPropertyTypeCodeSequence[0].CodeValue == "64033007"
+
+
 def test_dates_that_are_none_do_not_stay(tmp_path: Path) -> None:
     for number, value in enumerate(("Wordzq", "2020", "20201301", "00010101")):
         dataset = picture()

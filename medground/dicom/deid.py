@@ -1,8 +1,9 @@
 """De-identification by the Basic Application Level Confidentiality Profile of PS3.15 Annex E, on pydicom.
 
-Pictures only: structured reports, encapsulated documents and presentation states are made of the words that the profile
-takes away. Faces that could be rendered from a head's slices, and words in the pixels themselves, are not looked for;
-a picture that may hold words is refused.
+What the table doesn't list stays, but for people, addresses, free text and dates, which go too. Pictures only:
+structured reports, encapsulated documents and presentation states are made of the words that the profile takes away.
+Faces that could be rendered from a head's slices, and words in the pixels themselves, are not looked for; a picture
+that may hold words is refused.
 """
 
 from __future__ import annotations

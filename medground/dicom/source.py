@@ -18,7 +18,7 @@ from medground.types import Result
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-__all__ = ["Source", "read_source", "silent"]
+__all__ = ["Source", "read_source"]
 
 # PS3.3: type 2 of the modules Patient (C.7.1.1) and General Study (C.7.2.1), which every object of a study repeats.
 _REQUIRED = (
@@ -47,9 +47,6 @@ _CONDITIONAL = (
 _UIDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 _PLACE_MACROS = ("PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence")
 _WHOLE_SLIDE = "1.2.840.10008.5.1.4.1.1.77.1.6"
-
-silent = quiet
-"""What pydicom and highdicom warn of and log may quote a patient."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
