@@ -228,6 +228,7 @@ def _bounded(receive: Receive, limit: int) -> Receive:
     from starlette.exceptions import HTTPException
 
     count, more = 0, True
+    closing = {"connection": "close"}  # else the server would go on reading what never ends
 
     async def bounded() -> Message:
         nonlocal count, more
@@ -235,12 +236,12 @@ def _bounded(receive: Receive, limit: int) -> Receive:
             async with asyncio.timeout(_IDLE_SECONDS if more else None):
                 message = await receive()
         except TimeoutError:
-            raise HTTPException(408, "the rest of the body didn't come; send it again") from None
+            raise HTTPException(408, "the rest of the body didn't come; send it again", headers=closing) from None
         if message["type"] == "http.request":
             count += len(message.get("body", b""))
             more = bool(message.get("more_body"))
             if count > limit:
-                raise HTTPException(413, f"the body is over {limit:,} bytes")
+                raise HTTPException(413, f"the body is over {limit:,} bytes", headers=closing)
         return message
 
     return bounded

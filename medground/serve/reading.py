@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from fastapi import HTTPException, Request
 from pydantic import BaseModel
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
@@ -60,8 +61,11 @@ async def read_form(request: Request, file_field: str = "file") -> tuple[dict[st
     HTTPException
         413, 415, 422 or 429, with what is wrong.
     """
-    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
+    kind, options = parse_options_header(request.headers.get("content-type"))
+    if kind.lower() != b"multipart/form-data":
         raise HTTPException(415, "send a form (multipart/form-data) with the image as its field 'file'")
+    if options.get(b"charset", b"utf-8").lower() not in (b"utf-8", b"us-ascii"):  # some make half characters of bytes
+        raise HTTPException(415, "send the form's text as UTF-8")
     parser = MultiPartParser(request.headers, request.stream(), max_files=1, max_fields=40, max_part_size=FORM_BYTES)
     parser.spool_max_size = sys.maxsize  # never rolled over to a file: pixels stay in memory, and their size is bounded
     try:

@@ -101,7 +101,7 @@ class Grid:
 
 
 def grid_of(upload: Upload) -> Grid:
-    """Return the voxel grid of an upload; raises ImageError where it is larger than a label volume may be."""
+    """Return the voxel grid of an upload; raises ImageError where no label volume can be made on it."""
     usual = upload.usual
     voxels = usual.width * usual.height * (usual.slices or usual.frames or 1)
     if voxels > _MAX_VOXELS:
@@ -124,7 +124,10 @@ def grid_of(upload: Upload) -> Grid:
         newer = (540).to_bytes(4, "little") in ((first := file.read(4)), first[::-1])
         file.seek(0)
         raw = (nifti2.Nifti2Header if newer else nifti1.Nifti1Header).from_fileobj(file)
-    return Grid(header.shape, np.asarray(raw.get_best_affine(), np.float64), header.orientation)
+    affine = np.asarray(raw.get_best_affine(), np.float64)
+    if not np.isfinite(affine).all() or np.linalg.matrix_rank(affine) < 4:
+        raise ImageError("the image's affine places its voxels nowhere, or all on one plane; convert it again")
+    return Grid(header.shape, affine, header.orientation)
 
 
 def _matrix(picture: MedicalImage) -> npt.NDArray[np.float64]:
