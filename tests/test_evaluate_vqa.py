@@ -399,6 +399,17 @@ def test_a_page_and_the_same_in_markdown(runs: list[Path], tmp_path: Path) -> No
     assert "| model good − model worse | +0.500" in text
 
 
+def test_cases_show_pictures_with_both_kinds_of_regions(runs: list[Path], data: Path, tmp_path: Path) -> None:
+    page = build_report(runs[1:2], tmp_path / "a", data=data / "vqa-test.parquet").page.read_text()
+    assert page.count("<article") == 5, "open, closed with and without a stent, single and multi choice"
+    assert page.count("data:image/jpeg") == 5
+    assert page.count('class="box truth"') == page.count('class="box answer"') + 1
+    assert "right answer, wrong regions" in page
+    assert "wrong answer, right regions" in page
+    for options in ({"pictures": False}, {"data": data / "vqa-test.parquet", "sources": ["other"]}):
+        assert "data:image/jpeg" not in build_report(runs[1:2], tmp_path / "b", **options).page.read_text()
+
+
 def test_runs_that_dont_belong_together_are_told(runs: list[Path], tmp_path: Path, data: Path) -> None:
     with pytest.raises(ConfigError, match="is given twice"):
         build_report([runs[0], runs[0]], tmp_path)

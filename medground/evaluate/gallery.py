@@ -15,19 +15,20 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from medground.data.pixels import open_image, rows_at
+from medground.data.pixels import open_image
 from medground.data.rows import Picture
 from medground.drawing import MASK
 from medground.errors import TruthError
 from medground.evaluate.cases import FATES, TAGS, Case, choose, pieces
 from medground.evaluate.markup import Part
-from medground.evaluate.predictions import Prediction
+from medground.evaluate.planning import given_rows
+from medground.evaluate.predictions import Answered, Prediction
 from medground.evaluate.roles import Shown
 from medground.masks import decode_rle
 from medground.rewards.evidence import Facts
 from medground.types import Box, Grounding, Mask, Point
 
-__all__ = ["Pictures", "Where", "card", "section"]
+__all__ = ["Pictures", "Where", "card", "embedded", "rectangle", "section"]
 
 LONGEST = 448
 """Pixels of the longer side of an embedded picture, at most."""
@@ -61,10 +62,10 @@ class Pictures:
         self.sources, self._root = where.sources, where.root
         self._rows: dict[str, tuple[Picture, Path]] = {}
         if where.data is not None:
-            found = rows_at(where.data, where.root)
+            found = given_rows(where.data, where.root)
             self._rows = {row.id: (row.image, home) for row, home in found if row.id in ids}
 
-    def jpeg(self, prediction: Prediction) -> bytes:
+    def jpeg(self, prediction: Answered) -> bytes:
         """Return a row's picture.
 
         Raises
@@ -159,19 +160,19 @@ def _figure(one: Prediction, said: Grounding | None, pictures: Pictures | None) 
     shown, note = "", ""
     if pictures is not None:
         try:
-            shown = _image("picture", pictures.jpeg(one), "jpeg", _alt(one, said))
+            shown = embedded("picture", pictures.jpeg(one), "jpeg", _alt(one, said))
             for name, rle, colour in (("truth", one.truth_mask, _TRUE), ("answer", _drawn(one), MASK)):
                 if rle is not None:
-                    shown += _image(f"mask {name}", _overlay(decode_rle(rle), colour), "png", "")
+                    shown += embedded(f"mask {name}", _overlay(decode_rle(rle), colour), "png", "")
         except TruthError as error:
             note = f"<figcaption>No picture: {html.escape(str(error))}</figcaption>"
     boxes, points = ((), ()) if said is None else (said.boxes, said.points)
     true = one.right
     scale = max(width, height) / 100
     shapes = [
-        *(_rectangle(box, "truth") for box in ((true.box,) if true.box else ())),
+        *(rectangle(box, "truth") for box in ((true.box,) if true.box else ())),
         *(_ring(point, "truth", scale) for point in true.points),
-        *(_rectangle(box, "answer") for box in boxes),
+        *(rectangle(box, "answer") for box in boxes),
         *(_ring(point, "answer", scale) for point in points),
     ]
     label = "" if shown else f' role=img aria-label="{html.escape(_alt(one, said))}"'
@@ -182,7 +183,8 @@ def _figure(one: Prediction, said: Grounding | None, pictures: Pictures | None) 
     )
 
 
-def _image(kind: str, content: bytes, form: str, alt: str) -> str:
+def embedded(kind: str, content: bytes, form: str, alt: str) -> str:
+    """Return a picture of a class, with its bytes in it."""
     data = base64.b64encode(content).decode()
     return f'<img class="{kind}" alt="{html.escape(alt)}" src="data:image/{form};base64,{data}">'
 
@@ -207,7 +209,8 @@ def _overlay(mask: Mask, colour: tuple[int, int, int]) -> bytes:
     return stream.getvalue()
 
 
-def _rectangle(box: Box, kind: str) -> str:
+def rectangle(box: Box, kind: str) -> str:
+    """Return a box in the picture's pixels as SVG; `kind` is ``"truth"`` or ``"answer"``."""
     x, y = (f"{value:.4g}" for value in (box.x1, box.y1))
     place = f'x="{x}" y="{y}" width="{box.width:.4g}" height="{box.height:.4g}"'
     return f'<rect class=rim {place}/><rect class="box {kind}" {place}/>'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,7 +126,10 @@ def digest_of(rows: Sequence[Planned]) -> str:
     digest = hashlib.sha256()
     for each in rows:
         row = each.row
-        for part in (row.id, row.question, row.ground_truth(), row.image.path or ""):
+        parts = [row.id, row.question, row.ground_truth(), row.image.path or ""]
+        if isinstance(row, VqaRow):
+            parts.append(json.dumps(row.other.get("earlier")))
+        for part in parts:
             digest.update(part.encode("utf-8", "surrogatepass") + b"\0")
         for picture in (row.image, None if isinstance(row, VqaRow) else row.mask):
             digest.update(b"" if picture is None or picture.data is None else hashlib.sha256(picture.data).digest())

@@ -81,7 +81,7 @@ def build_report(
     where = Where(None if data is None else Path(data), None if root is None else Path(root), pictures, sources)
     if task_of(runs[0]) == TASK:
         entries = vqa.entries_of([score_visual_run(read_visual_run(folder), judge) for folder in runs])
-        first, parts, told = entries[0].name, vqa.parts(entries), vqa.lead(entries)
+        first, parts, told = entries[0].name, vqa.parts(entries, where), vqa.lead(entries)
     else:
         if judge is not None:
             raise ConfigError("a judge is for visual questions, and these runs are on grounding; leave it out")

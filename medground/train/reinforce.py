@@ -172,7 +172,8 @@ def grpo_arguments(config: TrainConfig, rows: int) -> GRPOConfig:
     prompts = completions // grpo.generations
     if rows < prompts:
         raise ConfigError(
-            f"data.train: has {rows} rows that can be scored, and {prompts} are asked at once; lower batch"
+            f"data.{'vqa' if config.data.train is None else 'train'}: has {rows} rows that can be scored, and "
+            f"{prompts} are asked at once; lower batch"
         )
     used = forwards * grpo.iterations  # forward passes that one round of generation serves
     if used % config.accumulation and config.accumulation % used:

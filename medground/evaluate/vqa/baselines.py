@@ -25,7 +25,7 @@ from medground.types import Box
 __all__ = ["VISUAL_BASELINES", "VisualBaseline", "load_visual_baseline"]
 
 VISUAL_BASELINES = {
-    "frequent-answer": "the most frequent answer to questions of its type, of choices the one that is right most often",
+    "frequent-answer": "the most frequent answer to questions of its type and style; of choices the likeliest",
     "random-answer": "an answer drawn at random: a choice, some choices, yes or no, or another question's answer",
     "text-only": "what a naive Bayes classifier makes of the words of question and choices",
     "truth": "the row's own completion: what a perfect answer scores",
@@ -145,15 +145,16 @@ class _Chance:
 
 
 class _Frequent:
-    """The most frequent answer to questions of a type; of choices those whose texts are right most often."""
+    """The most frequent answer to questions of a type and style; of choices those whose texts are right most often."""
 
     def __init__(self, rows: Sequence[VqaRow]) -> None:
-        self.answers: dict[str, Counter[str]] = defaultdict(Counter)
+        self.answers: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
         self.offered, self.right = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
         sizes: Counter[int] = Counter()
         for row in rows:
             if row.offered is None:
-                self.answers[row.question_type][row.answer] += 1
+                for kind in (row.style, ""):
+                    self.answers[row.question_type, kind][row.answer] += 1
                 continue
             letters = chosen(row.answer, row.offered) or ()
             for letter, text in row.offered.items():
@@ -165,7 +166,7 @@ class _Frequent:
 
     def __call__(self, row: VqaRow) -> str:
         if row.offered is None:
-            known = self.answers[row.question_type]
+            known = self.answers.get((row.question_type, row.style)) or self.answers[row.question_type, ""]
             return min(known, key=lambda answer: (-known[answer], answer)) if known else "unknown"
 
         def share(letter: str) -> tuple[float, str]:

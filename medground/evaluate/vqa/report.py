@@ -12,9 +12,10 @@ import numpy as np
 
 from medground.errors import ConfigError
 from medground.evaluate.cells import ROUNDS, cell
+from medground.evaluate.gallery import Where
 from medground.evaluate.markup import Part, table_html
 from medground.evaluate.sections import runs_table
-from medground.evaluate.vqa import tables
+from medground.evaluate.vqa import gallery, tables
 from medground.evaluate.vqa.baselines import VISUAL_BASELINES
 from medground.evaluate.vqa.score import VisualScored
 from medground.evaluate.vqa.tables import BREAKDOWNS, MEASURES, PARTING, VisualEntry
@@ -95,7 +96,7 @@ def _figure(entry: VisualEntry, name: str) -> str:
     return f"<b>{found.value:.2f}</b>{interval}"
 
 
-def parts(entries: Sequence[VisualEntry]) -> list[Part]:
+def parts(entries: Sequence[VisualEntry], where: Where) -> list[Part]:
     """Return the sections in the order of the page."""
     made = [
         _figures(entries),
@@ -103,6 +104,7 @@ def parts(entries: Sequence[VisualEntry]) -> list[Part]:
         _parting(entries),
         _differences(entries),
         _where(entries),
+        gallery.section(entries[0], where),
         _runs(entries),
     ]
     return [part for part in made if part is not None]
