@@ -17,7 +17,7 @@ from medground.cli import app
 from medground.data.describe import describe
 from medground.data.layouts.vqa import import_vqa_rows
 from medground.data.stages import read_parts
-from medground.data.vqa.build import SHARES, build_vqa
+from medground.data.vqa.build import MOST, SHARES, build_vqa
 from medground.data.vqa.earlier import earlier_of
 from medground.data.vqa.scene import excludes, read_scenes
 from medground.errors import ConfigError, TruthError
@@ -68,6 +68,12 @@ def test_a_right_completion_earns_full_marks_on_the_rulers_of_models(every):
     for row in every:
         for ruler in ("pixels", "0-1000"):
             assert score(row.to(ruler).completion(), row.to(ruler).truth(), "thinkvg") == FULL
+
+
+def test_nothing_is_asked_of_a_picture_twice_and_no_picture_too_often(every):
+    asked = Counter((row.image.path, row.question, row.choices, str(row.other.get("earlier"))) for row in every)
+    assert set(asked.values()) == {1}
+    assert max(Counter(row.image.path for row in every).values()) <= MOST
 
 
 def test_the_thinking_names_the_final_regions_and_no_others(every):

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from medground.answers import QuestionType
 from medground.data.vqa.pools import Item, Pool
+from medground.data.vqa.scene import Scene
 
 __all__ = ["KINDS", "Draft", "Drawer", "blocks"]
 
@@ -103,11 +104,15 @@ class Drawer:
             self._left[key] = self.rng.sample(pool.items.get(value, []), len(pool.items.get(value, [])))
         return self._left[key]
 
+    def free(self, scene: Scene) -> bool:
+        """Whether a picture may be asked about once more."""
+        return self.uses[scene.picture] < self._most
+
     def look(self, items: list[Item]) -> list[Item]:
         """Return some of these items, those first whose picture was asked about least; drops what is used up."""
-        while items and self.uses[items[-1].scene.picture] >= self._most:
+        while items and not self.free(items[-1].scene):
             items.pop()
-        fresh = [item for item in items[-_LOOKED_AT:] if self.uses[item.scene.picture] < self._most]
+        fresh = [item for item in items[-_LOOKED_AT:] if self.free(item.scene)]
         return sorted(fresh, key=lambda item: self.uses[item.scene.picture])
 
     def take(self, kind: str, pool: Pool, item: Item) -> None:

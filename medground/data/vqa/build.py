@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from medground._io import alone, make_folder, write_json, write_text
 from medground.answers import QuestionType
@@ -40,7 +40,7 @@ SHARES: dict[QuestionType, float] = {"open": 0.30, "closed": 0.18, "single_choic
 PER_PICTURE = 2.5
 """Questions for each picture, on average, where nothing else is asked for."""
 
-MOST = 12
+MOST = 16
 """Questions about one picture at most."""
 
 _AT_ONCE = 64  # blocks that a model thinks about together
@@ -162,17 +162,28 @@ def draft_split(scenes: Sequence[Scene], rows: int, *, seed: int) -> list[list[D
     Types with fewer questions to be had than their share stay below it.
     """
     drafted: list[list[Draft]] = []
+    seen: set[tuple[Any, ...]] = set()
     split = scenes[0].split if scenes else ""
     drawer = Drawer(random.Random(f"{seed}/questions/{split}"), MOST)  # noqa: S311 - questions, not secrets
     pools = pools_of(scenes)
     for question_type in get_args(QuestionType):
         count = round(rows * SHARES[question_type])
         first = len(drafted)
-        if question_type == "multi_choice":
-            drafted += multi_blocks(scenes, count, drawer, first)
-        else:
-            drafted += blocks(pools, question_type, count, drawer, first)
+        made = (
+            multi_blocks(scenes, count, drawer, first)
+            if question_type == "multi_choice"
+            else blocks(pools, question_type, count, drawer, first)
+        )
+        for block in made:
+            asked = {_asked(draft) for draft in block}
+            if seen.isdisjoint(asked) and len(asked) == len(block):  # nothing is asked of a picture twice
+                drafted.append(block)
+                seen |= asked
     return drafted
+
+
+def _asked(draft: Draft) -> tuple[Any, ...]:
+    return draft.item.scene.picture, draft.question, draft.choices, tuple(each.box for each in draft.item.earlier)
 
 
 def _kept(

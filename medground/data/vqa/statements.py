@@ -152,7 +152,9 @@ class _Table:
             if not found:
                 continue
             code = rng.choice(found)
-            chosen = [self._least(fit[codes == each], drawer) for each in (code, every - code)]
+            chosen = [row for each in (code, every - code) for row in self._least(fit[codes == each], drawer)]
+            if len(chosen) < 2:
+                continue
             self.left[chosen] -= 1
             said, keys = self._question(rng), [self.keys[column] for column in columns]
             for index in chosen:
@@ -160,9 +162,10 @@ class _Table:
             return [_draft(one, said, keys, one.items[index], one.said[index]) for index in chosen]
         return []
 
-    def _least(self, rows: npt.NDArray[np.int64], drawer: Drawer) -> int:
-        picked: list[int] = drawer.rng.sample(rows.tolist(), min(len(rows), _LOOKED_AT))
-        return min(picked, key=lambda row: drawer.uses[self.one.items[row].scene.picture])
+    def _least(self, rows: npt.NDArray[np.int64], drawer: Drawer) -> list[int]:
+        """Return the row, of some, whose picture was asked about least; none where all are used up."""
+        picked = [row for row in drawer.rng.sample(rows.tolist(), len(rows)) if drawer.free(self.one.items[row].scene)]
+        return sorted(picked[:_LOOKED_AT], key=lambda row: drawer.uses[self.one.items[row].scene.picture])[:1]
 
     def _question(self, rng: random.Random) -> str:
         words, things = load_words().multi, self.one.items[0].things
@@ -200,10 +203,11 @@ def _of_entities(scenes: Sequence[Scene], drawer: Drawer) -> Iterator[list[Draft
     queue = rng.sample(fitting, len(fitting))
     while queue:
         block = [queue.pop()]
+        queue = [scene for scene in queue if drawer.free(scene)]
         for scene in sorted(queue[-60:], key=lambda scene: (scene.modality != block[0].modality, -len(scene.things))):
             if len(block) < 3 and all(_foreign(scene, other) and _foreign(other, scene) for other in block):
                 block.append(scene)
-        if len(block) < 3:
+        if len(block) < 3 or not drawer.free(block[0]):
             continue
         for scene in block[1:]:
             queue.remove(scene)
