@@ -206,8 +206,9 @@ def ask(client: httpx.Client, uploads: Uploads, item: Item) -> tuple[int, Any, f
         if stream.status_code != 200:
             return stream.status_code, _read(stream.read()), None, stream.headers
         for piece in stream.iter_text():
-            first = time.monotonic() - started if first is None else first
             text += piece
+            if first is None and "event: reasoning" in text:  # before it, comments say that the question waits
+                first = time.monotonic() - started
         return 200, _last(text), first, stream.headers
 
 
@@ -401,7 +402,7 @@ def markdown(figures: dict[str, Any], options: argparse.Namespace) -> str:
     if tally.first_words:
         middle, high, highest = np.percentile(tally.first_words, [50, 90, 99])
         lines.append(
-            f"| first event of those | {len(tally.first_words)} | {middle:.1f} | {high:.1f} | {highest:.1f} | "
+            f"| first word of those | {len(tally.first_words)} | {middle:.1f} | {high:.1f} | {highest:.1f} | "
             f"{max(tally.first_words):.1f} |"
         )
     ends = {name: tally.ends.pop(name, 0) for name in ("the same", "swapped", "cut", "lost")}

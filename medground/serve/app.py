@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from medground import RESEARCH_USE, __version__
 from medground.errors import MedgroundError, ReasonerError
@@ -32,6 +32,12 @@ __all__ = ["create_app"]
 _log = logging.getLogger("medground.serve.access")
 
 
+class Problem(BaseModel):
+    """What is wrong with a request, or with the server, in a sentence."""
+
+    detail: str
+
+
 def create_app(service: Service, *, tokens: Collection[str] = (), hosts: Collection[str] = ()) -> Server:
     """Return the server, an ASGI application.
 
@@ -45,19 +51,21 @@ def create_app(service: Service, *, tokens: Collection[str] = (), hosts: Collect
     hosts : collection of str
         Host names by which the server is known, beside localhost and addresses.
     """
+    problems: dict[int | str, dict[str, Any]] = {"4XX": {"model": Problem}, "5XX": {"model": Problem}}
     app = FastAPI(
         title="medground",
         version=__version__,
         description=RESEARCH_USE,
         docs_url=None,
         redoc_url=None,
+        responses=problems,
         telemetry=cast("TelemetryConfig", NO_TELEMETRY),
     )
     app.state.service = service
     app.state.jobs = Jobs(service)
     app.state.tokens = bool(tokens)
     for routes in (image_routes, answer_routes, export_routes, job_routes, monai, api_page):
-        app.include_router(routes.router, dependencies=[Depends(hold_room)])
+        app.include_router(routes.router, dependencies=[Depends(hold_room)], responses=problems)
 
     files = page_files(Path(__file__).parent)
     public = {"/healthz", "/auth/", "/auth/token"}
