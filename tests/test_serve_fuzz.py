@@ -9,6 +9,7 @@ import json
 import random
 import struct
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
 from typing import Any
 
@@ -16,13 +17,13 @@ import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_hostile import HOSTILE, PLAIN, dicom, png
+from made_hostile import BOMB, HOSTILE, PLAIN, dicom, png
 from made_server import drawn_png
 from scripted_server import Running, running
 
 LIMITS = {"upload_bytes": 16 << 20, "pixels": 1 << 22, "image_bytes": 64 << 20, "images": 16}
 ROOM = 640
-"""Megabytes that the server may grow by, threads' stacks included; what the bombs unpack to would fit in twice over."""
+"""Megabytes of address space, threads' stacks included, past which the server's requests for memory fail."""
 SECRETS = ("Doe", "7731", "passwd", "whisper", "upload^")
 NAME = "Doe^Jane-7731.png"
 
@@ -38,7 +39,7 @@ def server() -> Iterator[Running]:
         log = server.log()
         assert not [secret for secret in SECRETS if secret in log], log
         assert " 500 " not in log, log
-        assert server.memory("VmHWM") - before < 400 << 20
+        assert server.memory("VmHWM") - before < BOMB  # at its peak
         assert server.end() == 0, server.log()
 
 
@@ -255,8 +256,6 @@ def test_run_lengths_that_lie_are_refused(client: httpx.Client, runs: dict[str, 
 
 
 def test_many_bombs_at_once_stay_within_bounds(client: httpx.Client, server: Running) -> None:
-    from concurrent.futures import ThreadPoolExecutor
-
     names = ["png of 60,000 x 60,000", "nifti.gz of zeros", "dicom that is deflated and unpacks", "tiff that unpacks"]
     made = [HOSTILE[name][0]() for name in names]
     with ThreadPoolExecutor(8) as pool:
