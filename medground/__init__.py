@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from medground.batch import Pair, read_pairs, run_batch
     from medground.coords import Space, convert
     from medground.dicom import save_dicom
-    from medground.drawing import contact_sheet, overlay, save_result
+    from medground.drawing import contact_sheet, draw_regions, overlay, save_reply, save_result
     from medground.errors import MedgroundError
     from medground.images import MedicalImage, Provenance, load_image
     from medground.parsing import parse
@@ -38,7 +38,7 @@ _HOME = {
     "batch": ("Pair", "read_pairs", "run_batch"),
     "coords": ("Space", "convert"),
     "dicom": ("save_dicom",),
-    "drawing": ("contact_sheet", "overlay", "save_result"),
+    "drawing": ("contact_sheet", "draw_regions", "overlay", "save_reply", "save_result"),
     "errors": ("MedgroundError",),
     "images": ("MedicalImage", "Provenance", "load_image"),
     "parsing": ("parse",),
@@ -77,6 +77,7 @@ __all__ = [
     "__version__",
     "contact_sheet",
     "convert",
+    "draw_regions",
     "load_image",
     "load_reasoner",
     "load_segmenter",
@@ -85,6 +86,7 @@ __all__ = [
     "read_pairs",
     "run_batch",
     "save_dicom",
+    "save_reply",
     "save_result",
     "score",
     "score_batch",

@@ -252,6 +252,8 @@ def _one(
     with working("Reading the image and asking", quiet=as_json), contextlib.redirect_stdout(sys.stderr):
         # The image first: a wrong path shows before models are loaded.
         picture = load_image(path, **reading)
+        if dicom is not None and picture.provenance.format != "dicom":
+            raise ConfigError(f"--dicom: {path} isn't a DICOM; give one, or leave --dicom out")
         result = grounder.ground(picture, question, **asking)
         written: list[Path | None] = []
         if out is not None:
@@ -259,7 +261,7 @@ def _one(
 
             saved = save_result(result, picture, out)
             written += [saved.overlay, saved.mask, saved.json]
-        if dicom is not None:
+        if dicom is not None and (result.box is not None or result.points or result.mask is not None):
             from medground.dicom import save_dicom
 
             objects = save_dicom(result, path, dicom, target=target)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Train nano v0 on two CPU cores and measure it: recipes/nano_v0.sh MASKS [OUT]
+# Train nano v0 on two CPU cores: recipes/nano_v0.sh MASKS [OUT]; recipes/nano_report.sh measures it.
 # MASKS holds manifest.jsonl, images/ and masks/. Run it again after a crash: it goes on from the last checkpoint.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -22,4 +22,3 @@ train() { # train CONFIG OUT [OPTIONS]: from the start, or from the last checkpo
 # The first phase ends at step 1300 of 1862, shortly after its rates began to fall; the second goes on from there.
 [ -d "$out/first/checkpoint-1300" ] || train recipes/nano_v0.toml "$out/first" --most-steps 1300
 [ -d "$out/second/model" ] || train recipes/nano_v0_wide.toml "$out/second" --start-from "$out/first/checkpoint-1300"
-"$python" benchmarks/grounding.py --masks "$masks" --split test --reasoner "$out/second/model" --out "$out/test"
