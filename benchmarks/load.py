@@ -324,8 +324,7 @@ def serving(options: argparse.Namespace) -> Iterator[Served]:
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Return all figures."""
     items = listed()
-    # As many as are asked, from the start of the list in steps, so that few questions still meet each endpoint.
-    if options.questions < len(items):
+    if options.questions < len(items):  # a short run: most of its time goes to many clients, not to one
         items = items[: max(options.questions // 2, len(ENDPOINTS))]
     tally = Tally()
     with serving(options) as served:
