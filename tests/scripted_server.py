@@ -1,8 +1,8 @@
 """A real server process before models that answer from a script: python tests/scripted_server.py SETTINGS (JSON).
 
 Settings: ``limits`` as `Limits` takes them, ``room`` (megabytes of address space above what it has when it is ready),
-``pause`` (seconds that each answer takes). An answer holds the number of the question (its last word) and of the image
-(`drawn_png`), so that nobody can be given another's without noticing.
+``pause`` (seconds that each answer takes), ``idle`` (seconds that a connection may idle). An answer holds the number of
+the question (its last word) and of the image (`drawn_png`), so that nobody can be given another's without noticing.
 """
 
 from __future__ import annotations
@@ -73,13 +73,15 @@ def numbers_of(image: Any, question: str) -> tuple[int, int]:
     return int(word) if word.isdecimal() and word.isascii() else 0, (int(image.rgb[0, 0, 0]) - 20) % 256
 
 
-def _serve(port: int = 0, limits: dict[str, int] | None = None, room: int = 0, pause: float = 0.0) -> None:
+def _serve(
+    port: int = 0, limits: dict[str, int] | None = None, room: int = 0, pause: float = 0.0, idle: float = 15.0
+) -> None:
     from conftest import FillingSegmenter, ScriptedReasoner
 
     from medground.coords import Space
     from medground.parsing import format_answer
     from medground.pipeline import MedGround
-    from medground.serve import Limits, serve
+    from medground.serve import Limits, connections, serve
     from medground.types import Box, Point
 
     def script(request: Any, space: Space) -> str:
@@ -98,6 +100,7 @@ def _serve(port: int = 0, limits: dict[str, int] | None = None, room: int = 0, p
         sys.stdout.write(f"{address}\n")
         sys.stdout.flush()
 
+    connections.IDLE_SECONDS = idle
     logging.basicConfig(stream=sys.stderr, level=logging.INFO)
     grounder = MedGround(ScriptedReasoner(script), FillingSegmenter(frozenset({"box", "points"})), embeddings=4)
     serve(grounder, port=port, limits=Limits(**(limits or {})), ready=ready)

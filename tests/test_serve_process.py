@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import signal
+import socket
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from functools import cache
 from typing import Any
 
@@ -203,3 +205,27 @@ def test_a_client_that_leaves_does_not_hold_the_others_up() -> None:
         figures = client.get("/metrics").text.splitlines()
         assert 'medground_queue{lane="reasoner"} 0.0' in figures
         assert "medground_clients_left_total 0.0" not in figures
+
+
+def test_idle_connections_do_not_lock_anybody_out() -> None:
+    """Neither those that ask nothing, nor those whose request, or rest of a body, never comes."""
+    announced = b"POST /v1/images HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: text/plain\r\nContent-Length: 99\r\n\r\n"
+    with running(idle=0.5, pause=2.0) as server, ExitStack() as held:
+        port = int(server.url.rstrip("/").rpartition(":")[2])
+        idle = [held.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(300)]
+        for one in idle[:100]:
+            one.sendall(b"GET / HTTP/1.1\r\nHost: 127")
+        for one in idle[100:150]:
+            one.sendall(announced)
+        deadline = time.monotonic() + 30
+        with httpx.Client(base_url=server.url, timeout=60) as client:
+            while client.get("/healthz").status_code != 200:
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+            # Whoever waits for an answer isn't idle.
+            assert _is_own(_ground, _ground(client, _upload(client, 5), 7), 5, 7)
+        for one in idle:
+            one.settimeout(30)
+            with suppress(ConnectionResetError):
+                while one.recv(4096):
+                    pass

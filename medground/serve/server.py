@@ -63,6 +63,7 @@ def serve(
         import uvicorn
 
         from medground.serve.app import create_app
+        from medground.serve.connections import Connection
         from medground.serve.service import Service
     except ImportError as error:
         raise MissingExtraError(error.name or "fastapi", extra="serve", purpose="the server") from error
@@ -79,7 +80,7 @@ def serve(
         hosts = {host, socket.gethostname(), socket.getfqdn()} if not is_loopback(host) else ()
         config = uvicorn.Config(
             create_app(service, tokens=tokens, hosts=hosts),
-            http="h11",  # which bounds headers
+            http=Connection,  # h11 bounds headers
             access_log=False,  # ours holds no path and no query
             log_level="error",
             lifespan="off",
