@@ -41,7 +41,7 @@ PER_PICTURE = 2.5
 """Questions for each picture, on average, where nothing else is asked for."""
 
 MOST = 16
-"""Questions about one picture at most."""
+"""Questions about one picture, after which no block of more is begun."""
 
 _AT_ONCE = 64  # blocks that a model thinks about together
 
