@@ -35,7 +35,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import numpy as np
 from rich.console import Console
 
@@ -113,9 +113,9 @@ class Served:
                 said = self.process.stderr.read().decode() if self.process.stderr else ""
                 raise SystemExit(f"the server didn't start: {said[-500:]}")
             try:
-                if httpx.get(f"{self.url}/healthz", timeout=5).status_code == 200:
+                if httpx2.get(f"{self.url}/healthz", timeout=5).status_code == 200:
                     return time.monotonic() - started
-            except httpx.TransportError:
+            except httpx2.TransportError:
                 time.sleep(0.2)
         raise SystemExit("the server wasn't ready in time")
 
@@ -156,11 +156,11 @@ class Served:
 class Uploads:
     """One client's images at the server, uploaded when they are first needed and again when they were forgotten."""
 
-    def __init__(self, client: httpx.Client) -> None:
+    def __init__(self, client: httpx2.Client) -> None:
         self._client = client
         self._ids: dict[int, str] = {}
 
-    def id_of(self, image: int) -> str | httpx.Response:
+    def id_of(self, image: int) -> str | httpx2.Response:
         """Return an image's id, or the answer that there was instead."""
         if image not in self._ids:
             case = CASES[image]
@@ -192,10 +192,10 @@ def listed() -> list[Item]:
     return items
 
 
-def ask(client: httpx.Client, uploads: Uploads, item: Item) -> tuple[int, Any, float | None, httpx.Headers]:
+def ask(client: httpx2.Client, uploads: Uploads, item: Item) -> tuple[int, Any, float | None, httpx2.Headers]:
     """Ask once; return the status, the answer (None where it was cut), seconds to the first word, and the headers."""
     name = uploads.id_of(item.image)
-    if isinstance(name, httpx.Response):
+    if isinstance(name, httpx2.Response):
         return name.status_code, _read(name.content), None, name.headers
     body = {"image": name, **item.fields}
     if item.endpoint != "ground, events":
@@ -238,7 +238,7 @@ def essence(answer: Any) -> str:
 
 def alone(url: str, items: Sequence[Item]) -> list[str]:
     """Return the answers to all questions, asked one at a time."""
-    with httpx.Client(base_url=url, timeout=LONGEST) as client:
+    with httpx2.Client(base_url=url, timeout=LONGEST) as client:
         uploads = Uploads(client)
         answers = []
         for item in items:
@@ -251,7 +251,7 @@ def alone(url: str, items: Sequence[Item]) -> list[str]:
 
 def converse(url: str, numbers: Iterator[int], total: int, items: Sequence[Item], known: list[str], tally: Tally):
     """Be one client, until all questions are asked."""
-    with httpx.Client(base_url=url, timeout=LONGEST) as client:
+    with httpx2.Client(base_url=url, timeout=LONGEST) as client:
         uploads = Uploads(client)
         while (number := next(numbers)) < total:
             which = number % len(items)
@@ -260,14 +260,14 @@ def converse(url: str, numbers: Iterator[int], total: int, items: Sequence[Item]
                 tally.ends[end] += 1
 
 
-def _answered(client: httpx.Client, uploads: Uploads, item: Item, known: list[str], which: int, tally: Tally) -> str:
+def _answered(client: httpx2.Client, uploads: Uploads, item: Item, known: list[str], which: int, tally: Tally) -> str:
     """Ask until there is an answer; return what it was like."""
     given_up = time.monotonic() + LONGEST
     while time.monotonic() < given_up:
         started = time.monotonic()
         try:
             status, answer, first, headers = ask(client, uploads, item)
-        except httpx.TransportError as error:  # refused, or closed before the whole answer was there
+        except httpx2.TransportError as error:  # refused, or closed before the whole answer was there
             with tally.lock:
                 tally.troubles[_named(error)] += 1
             time.sleep(0.5)
@@ -302,7 +302,7 @@ def _answered(client: httpx.Client, uploads: Uploads, item: Item, known: list[st
     return "lost"
 
 
-def _named(error: httpx.TransportError) -> str:
+def _named(error: httpx2.TransportError) -> str:
     return {
         "ConnectError": "refused",
         "ReadError": "closed in an answer",

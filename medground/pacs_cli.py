@@ -13,7 +13,6 @@ import typer
 
 from medground import RESEARCH_USE
 from medground.errors import ConfigError
-from medground.image_files import MAX_BYTES
 
 if TYPE_CHECKING:
     from medground.pacs import Instance
@@ -62,7 +61,7 @@ def pacs(
     ] = False,
     ca: Annotated[Path | None, typer.Option(help="PEM file of the authorities to trust.")] = None,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds to wait for the server's next bytes.")] = 30.0,
-    max_bytes: Annotated[int, typer.Option(min=1 << 16, help="Largest answer that is read.")] = MAX_BYTES,
+    max_bytes: Annotated[int, typer.Option(min=1 << 16, help="Largest answer that is read.")] = 1 << 30,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
     """Ground pictures of a PACS (DICOMweb) and store SEG and SR beside them.

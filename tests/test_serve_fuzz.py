@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -31,7 +31,7 @@ NAME = "Doe^Jane-7731.png"
 @pytest.fixture(scope="module")
 def server() -> Iterator[Running]:
     with running(limits=LIMITS, room=ROOM) as server:
-        with httpx.Client(base_url=server.url, timeout=60) as client:
+        with httpx2.Client(base_url=server.url, timeout=60) as client:
             for content in PLAIN.values():  # readers are imported by the first file of their kind
                 assert _send(client, content())[0] == 200
         before = server.memory("VmHWM")
@@ -44,12 +44,12 @@ def server() -> Iterator[Running]:
 
 
 @pytest.fixture(scope="module")
-def client(server: Running) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=server.url, timeout=60) as client:
+def client(server: Running) -> Iterator[httpx2.Client]:
+    with httpx2.Client(base_url=server.url, timeout=60) as client:
         yield client
 
 
-def _send(client: httpx.Client, content: bytes, name: str = NAME) -> tuple[int, dict[str, Any]]:
+def _send(client: httpx2.Client, content: bytes, name: str = NAME) -> tuple[int, dict[str, Any]]:
     answer = client.post("/v1/images", files={"file": (name, content)})
     said = answer.json()
     if answer.status_code != 200:
@@ -61,7 +61,7 @@ def _send(client: httpx.Client, content: bytes, name: str = NAME) -> tuple[int, 
     return answer.status_code, said
 
 
-def _use(client: httpx.Client, told: dict[str, Any]) -> None:
+def _use(client: httpx2.Client, told: dict[str, Any]) -> None:
     """Do everything with an upload that was taken; each is answered or refused in a sentence."""
     name, width, height = told["image"], told["width"], told["height"]
     box = [0.25 * width, 0.25 * height, 0.75 * width, 0.75 * height]
@@ -85,7 +85,7 @@ def _use(client: httpx.Client, told: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_what_was_made_to_harm_is_read_or_refused(client: httpx.Client, name: str) -> None:
+def test_what_was_made_to_harm_is_read_or_refused(client: httpx2.Client, name: str) -> None:
     make, expected = HOSTILE[name]
     status, told = _send(client, make())
     assert status in expected, told
@@ -94,7 +94,7 @@ def test_what_was_made_to_harm_is_read_or_refused(client: httpx.Client, name: st
 
 
 @pytest.mark.parametrize("name", PLAIN)
-def test_a_file_that_was_cut_or_changed_is_read_or_refused(client: httpx.Client, name: str) -> None:
+def test_a_file_that_was_cut_or_changed_is_read_or_refused(client: httpx2.Client, name: str) -> None:
     whole, chance = PLAIN[name](), random.Random(name)
     assert _send(client, whole[:-1])[0] in (200, 415)
     assert [_send(client, whole[: int(part * len(whole))])[0] for part in (0.02, 0.2)] == [415, 415]
@@ -111,7 +111,7 @@ def test_a_file_that_was_cut_or_changed_is_read_or_refused(client: httpx.Client,
 
 
 @pytest.mark.parametrize("name", PLAIN)
-def test_the_content_tells_what_a_file_is_not_its_name(client: httpx.Client, name: str) -> None:
+def test_the_content_tells_what_a_file_is_not_its_name(client: httpx2.Client, name: str) -> None:
     kinds = set()
     for ending in (".dcm", ".png", ".nii.gz", "", "/../../etc/passwd", "\x00.png", ".exe"):
         status, told = _send(client, PLAIN[name](), f"Doe{ending}")
@@ -122,7 +122,7 @@ def test_the_content_tells_what_a_file_is_not_its_name(client: httpx.Client, nam
 
 @given(content=st.binary(max_size=400), start=st.sampled_from([b"", *(make()[:400] for make in PLAIN.values())]))
 @settings(max_examples=60)
-def test_any_bytes_are_refused_in_a_sentence(client: httpx.Client, content: bytes, start: bytes) -> None:
+def test_any_bytes_are_refused_in_a_sentence(client: httpx2.Client, content: bytes, start: bytes) -> None:
     status, told = _send(client, start + content)
     assert status in (200, 413, 415), told
 
@@ -173,7 +173,7 @@ FORMS: dict[str, tuple[str, bytes, tuple[int, ...]]] = {
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_forms_are_read_or_refused(client: httpx.Client, name: str) -> None:
+def test_forms_are_read_or_refused(client: httpx2.Client, name: str) -> None:
     kind, body, expected = FORMS[name]
     answer = client.post("/v1/images", content=body, headers={"content-type": kind})
     assert answer.status_code in expected, answer.text
@@ -185,7 +185,7 @@ def test_forms_are_read_or_refused(client: httpx.Client, name: str) -> None:
     [("unicode_escape", rb"whisper \ud800"), ("utf-7", b"whisper +2AA-"), ("utf-16", b"\0\xd8")],
 )
 @pytest.mark.parametrize("path", ["/v1/ground", "/v1/ask"])
-def test_half_a_character_is_no_fault(client: httpx.Client, path: str, charset: str, question: bytes) -> None:
+def test_half_a_character_is_no_fault(client: httpx2.Client, path: str, charset: str, question: bytes) -> None:
     """Some charsets make text of which no UTF-8 can be made."""
     body = _part("question", question) + FILE + END
     for accept in ("application/json", "text/event-stream"):
@@ -194,7 +194,7 @@ def test_half_a_character_is_no_fault(client: httpx.Client, path: str, charset: 
         assert answer.status_code == 415, answer.text
 
 
-def test_a_body_that_grows_past_what_it_announced_or_may_be_is_cut_off(client: httpx.Client) -> None:
+def test_a_body_that_grows_past_what_it_announced_or_may_be_is_cut_off(client: httpx2.Client) -> None:
     def endless() -> Iterator[bytes]:
         yield _part("file", b"", '; filename="x"')[:-2]
         while True:
@@ -203,7 +203,7 @@ def test_a_body_that_grows_past_what_it_announced_or_may_be_is_cut_off(client: h
     try:
         answer = client.post("/v1/images", content=endless(), headers={"content-type": KIND})
         assert answer.status_code == 413
-    except (httpx.WriteError, httpx.ReadError):  # it was told while it went on writing
+    except (httpx2.WriteError, httpx2.ReadError):  # it was told while it went on writing
         pass
     plain = HTTPConnection("127.0.0.1", client.base_url.port or 0, timeout=60)
     plain.request("POST", "/v1/images", headers={"content-type": KIND, "content-length": str(10**11)})
@@ -229,7 +229,7 @@ JSON = {
 
 @pytest.mark.parametrize("name", JSON)
 @pytest.mark.parametrize("path", ["/v1/ground", "/v1/ask", "/v1/segment", "/v1/export/json", "/v1/jobs"])
-def test_json_that_means_harm_is_refused(client: httpx.Client, path: str, name: str) -> None:
+def test_json_that_means_harm_is_refused(client: httpx2.Client, path: str, name: str) -> None:
     answer = client.post(path, content=JSON[name], headers={"content-type": "application/json"})
     assert answer.status_code in (404, 422), answer.text
     assert "whisper" not in answer.text
@@ -248,14 +248,14 @@ RUNS = [
 
 
 @pytest.mark.parametrize("runs", RUNS, ids=range(len(RUNS)))
-def test_run_lengths_that_lie_are_refused(client: httpx.Client, runs: dict[str, Any]) -> None:
+def test_run_lengths_that_lie_are_refused(client: httpx2.Client, runs: dict[str, Any]) -> None:
     _, told = _send(client, drawn_png())
     for kind in ("json", "png"):
         answer = client.post(f"/v1/export/{kind}", json={"image": told["image"], "mask": runs})
         assert answer.status_code == 422, answer.text
 
 
-def test_many_bombs_at_once_stay_within_bounds(client: httpx.Client, server: Running) -> None:
+def test_many_bombs_at_once_stay_within_bounds(client: httpx2.Client, server: Running) -> None:
     names = ["png of 60,000 x 60,000", "nifti.gz of zeros", "dicom that is deflated and unpacks", "tiff that unpacks"]
     made = [HOSTILE[name][0]() for name in names]
     with ThreadPoolExecutor(8) as pool:

@@ -13,7 +13,7 @@ from contextlib import ExitStack, suppress
 from functools import cache
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from made_server import drawn_png, events
 from scripted_server import Running, running
@@ -34,32 +34,32 @@ def server() -> Iterator[Running]:
 drawn = cache(lambda number: drawn_png(number, SIZE))
 
 
-def _upload(client: httpx.Client, number: int) -> str:
+def _upload(client: httpx2.Client, number: int) -> str:
     answer = client.post("/v1/images", files={"file": ("Doe^Jane", drawn(number))})
     assert answer.status_code == 200, answer.text
     return str(answer.json()["image"])
 
 
-def _ground(client: httpx.Client, image: str, number: int) -> Any:
+def _ground(client: httpx2.Client, image: str, number: int) -> Any:
     return client.post("/v1/ground", json={"image": image, "question": f"Where is {number}"})
 
 
-def _stream(client: httpx.Client, image: str, number: int) -> Any:
+def _stream(client: httpx2.Client, image: str, number: int) -> Any:
     return client.post("/v1/ground", json={"image": image, "question": f"Where is {number}"}, headers=EVENTS)
 
 
-def _ask(client: httpx.Client, image: str, number: int) -> Any:
+def _ask(client: httpx2.Client, image: str, number: int) -> Any:
     return client.post("/v1/ask", json={"image": image, "question": f"What is {number}"})
 
 
-def _segment(client: httpx.Client, image: str, number: int) -> Any:
+def _segment(client: httpx2.Client, image: str, number: int) -> Any:
     return client.post("/v1/segment", json={"image": image, "box": [number, 1, number + 50, 21]})
 
 
 ASKS = (_ground, _stream, _ask, _segment)
 
 
-def _is_own(ask: Callable[..., Any], answer: httpx.Response, image: int, number: int) -> bool:
+def _is_own(ask: Callable[..., Any], answer: httpx2.Response, image: int, number: int) -> bool:
     """Whether a whole answer is about this question and this image."""
     box = [image, number, image + 100, number + 100]
     if ask is _stream:
@@ -76,7 +76,7 @@ def _is_own(ask: Callable[..., Any], answer: httpx.Response, image: int, number:
     return bool(said["bbox"] == box and said["reasoning"] == f"{number} of {image}")
 
 
-def _until_answered(ask: Callable[..., Any], client: httpx.Client, image: str, number: int) -> tuple[Any, int]:
+def _until_answered(ask: Callable[..., Any], client: httpx2.Client, image: str, number: int) -> tuple[Any, int]:
     """Ask, and again after as long as the server says."""
     for tries in range(200):
         answer = ask(client, image, number)
@@ -90,7 +90,7 @@ def _until_answered(ask: Callable[..., Any], client: httpx.Client, image: str, n
 def test_nothing_is_lost_or_swapped_between_clients(server: Running) -> None:
     def be(image: int) -> list[bool]:
         own = []
-        with httpx.Client(base_url=server.url, timeout=60) as client:
+        with httpx2.Client(base_url=server.url, timeout=60) as client:
             name = _upload(client, image)
             for number in range(20):
                 ask = ASKS[(number + image) % len(ASKS)]
@@ -109,7 +109,7 @@ def test_nothing_is_lost_or_swapped_between_clients(server: Running) -> None:
 
 def test_memory_is_bounded_however_much_is_asked(server: Running) -> None:
     def be(image: int) -> None:
-        with httpx.Client(base_url=server.url, timeout=60) as client:
+        with httpx2.Client(base_url=server.url, timeout=60) as client:
             for number in range(15):
                 name = _upload(client, (image + number) % 16)  # more than are kept, so old ones go
                 _until_answered(ASKS[number % 2], client, name, number)
@@ -119,7 +119,7 @@ def test_memory_is_bounded_however_much_is_asked(server: Running) -> None:
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(be, range(4)))
         held.append(server.memory("VmRSS"))
-    with httpx.Client(base_url=server.url, timeout=60) as client:
+    with httpx2.Client(base_url=server.url, timeout=60) as client:
         figures = client.get("/metrics").text
     assert f"medground_images {CLIENTS + 2}.0" in figures
     # 60 pictures of 3 MB come in each time.
@@ -135,13 +135,13 @@ def test_it_ends_in_order_under_load(how: signal.Signals) -> None:
     with running(limits={"queue": CLIENTS}, pause=0.05) as server:
 
         def be(image: int) -> None:
-            with httpx.Client(base_url=server.url, timeout=60) as client:
+            with httpx2.Client(base_url=server.url, timeout=60) as client:
                 name = _upload(client, image)
                 for number in range(1, 10_000):
                     ask = ASKS[number % len(ASKS)]
                     try:
                         answer = ask(client, name, number)
-                    except httpx.TransportError as error:
+                    except httpx2.TransportError as error:
                         with lock:
                             ends[type(error).__name__] += 1
                         return
@@ -168,7 +168,7 @@ def test_it_ends_in_order_under_load(how: signal.Signals) -> None:
         assert not [word for word in ("Traceback", "ERROR", "Doe") if word in log], log
 
 
-def _end_of(ask: Callable[..., Any], answer: httpx.Response, image: int, number: int) -> str:
+def _end_of(ask: Callable[..., Any], answer: httpx2.Response, image: int, number: int) -> str:
     if answer.status_code in (503, 429, 404):
         assert answer.json()["detail"]
         return "told"
@@ -181,11 +181,11 @@ def _end_of(ask: Callable[..., Any], answer: httpx.Response, image: int, number:
 def test_it_is_there_again_after_a_restart() -> None:
     with running(limits={"queue": 4}) as first:
         port = int(first.url.rstrip("/").rpartition(":")[2])
-        with httpx.Client(base_url=first.url, timeout=60) as client:
+        with httpx2.Client(base_url=first.url, timeout=60) as client:
             name = _upload(client, 3)
             assert _is_own(_ground, _ground(client, name, 4), 3, 4)
             assert first.end() == 0
-            with pytest.raises(httpx.TransportError):
+            with pytest.raises(httpx2.TransportError):
                 _ground(client, name, 4)
             with running(port=port) as second:
                 answer = _ground(client, name, 4)
@@ -195,11 +195,11 @@ def test_it_is_there_again_after_a_restart() -> None:
 
 
 def test_a_client_that_leaves_does_not_hold_the_others_up() -> None:
-    with running(limits={"queue": 8}, pause=0.2) as server, httpx.Client(base_url=server.url, timeout=60) as client:
+    with running(limits={"queue": 8}, pause=0.2) as server, httpx2.Client(base_url=server.url, timeout=60) as client:
         name = _upload(client, 5)
         for number in range(6):
-            hurry = httpx.Timeout(60, read=0.05)
-            with httpx.Client(base_url=server.url, timeout=hurry) as hasty, pytest.raises(httpx.ReadTimeout):
+            hurry = httpx2.Timeout(60, read=0.05)
+            with httpx2.Client(base_url=server.url, timeout=hurry) as hasty, pytest.raises(httpx2.ReadTimeout):
                 _ground(hasty, name, number)
         assert _is_own(_ground, _ground(client, name, 7), 5, 7)
         figures = client.get("/metrics").text.splitlines()
@@ -218,7 +218,7 @@ def test_idle_connections_do_not_lock_anybody_out() -> None:
         for one in idle[100:150]:
             one.sendall(announced)
         deadline = time.monotonic() + 30
-        with httpx.Client(base_url=server.url, timeout=60) as client:
+        with httpx2.Client(base_url=server.url, timeout=60) as client:
             while client.get("/healthz").status_code != 200:
                 assert time.monotonic() < deadline
                 time.sleep(0.1)
