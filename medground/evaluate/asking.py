@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 from PIL import Image
@@ -27,26 +27,89 @@ from medground.reasoners._sharing import looking_once
 from medground.rewards.evidence import Facts
 from medground.types import Mask
 
-__all__ = ["ABOUT", "Asking", "tokens_of", "writable"]
-
-ABOUT = ("source", "category", "supercategory", "modality", "group", "split", "style", "template")
-"""What a line says about its row."""
+__all__ = ["Answering", "Asked", "Asking", "tokens_of", "writable"]
 
 
 @dataclass(slots=True, eq=False)
-class _Asked:
-    """A row on its way: as it is shown, what it was answered, and why not."""
+class Asked:
+    """A row on its way: as it is shown, how it is asked, what it was answered, and why not."""
 
-    row: Row
+    row: Any
     image: MedicalImage | None = None
+    request: Request | None = None
     mask: Mask | None = None
     facts: dict[str, list[str]] | None = None
     completion: Completion | None = None
     error: str | None = None
 
 
-class Asking:
+class Answering:
+    """Asks a chunk of rows, and says what lines of either task say alike."""
+
+    about: ClassVar[tuple[str, ...]]
+    """What a line says about its row."""
+
+    blind: ClassVar[tuple[type[Any], ...]]
+    """Reasoners that are handed the row, truth included, in place of a request."""
+
+    def __init__(self, reasoner: Any, mode: Mode, samples: int, temperature: float, max_new_tokens: int | None) -> None:
+        self.reasoner, self.mode = reasoner, mode
+        self.samples, self.temperature, self.max_new_tokens = samples, temperature, max_new_tokens
+
+    def told(self, asked: Sequence[Asked], seed: Sequence[int]) -> list[dict[str, Any]]:
+        """Ask what has a request, and return for each row, in order, what its line says whatever the task."""
+        # Questions of one length go together, so that little is padded; the order is the same in every run.
+        ready = sorted((each for each in asked if each.request is not None), key=lambda each: len(each.row.question))
+        sampled: dict[str, list[str]] = {each.row.id: [] for each in ready}
+        with looking_once(getattr(self.reasoner, "model", None)):
+            started = time.perf_counter()
+            for each, completion in zip(ready, self._complete(ready), strict=True):
+                each.completion, each.error = completion, completion.error
+            spent = (time.perf_counter() - started) / max(1, len(ready))
+            for turn in range(self.samples):
+                drawn = int(np.random.SeedSequence([*seed, turn]).generate_state(1)[0])
+                for each, completion in zip(ready, self._complete(ready, drawn), strict=True):
+                    sampled[each.row.id].append(completion.text)
+        return [self._told(each, sampled.get(each.row.id, []), spent) for each in asked]
+
+    def _complete(self, asked: Sequence[Asked], seed: int | None = None) -> list[Completion]:
+        """Return greedy answers, or with a seed sampled ones."""
+        if isinstance(self.reasoner, self.blind):
+            return [self.reasoner.answer(each.row, each.image) for each in asked]
+        said: list[Completion] = self.reasoner.complete(
+            [each.request for each in asked],
+            temperature=0.0 if seed is None else self.temperature,
+            max_new_tokens=self.max_new_tokens,
+            seed=seed,
+        )
+        if len(said) != len(asked):
+            raise ReasonerError(f"{self.reasoner.name} gave {len(said)} answers to {len(asked)} questions")
+        return said
+
+    def _told(self, asked: Asked, samples: Sequence[str], spent: float) -> dict[str, Any]:
+        row, said = asked.row, asked.completion
+        text = "" if said is None else writable(said.text)
+        return {
+            "id": row.id,
+            "question": row.question,
+            "mode": self.mode,
+            "image": row.image.path,
+            "image_size": row.image_size if asked.image is None else asked.image.size,
+            "about": {name: getattr(row, name) for name in self.about},
+            "completion": text,
+            "space": ruler_of(said.space) if said else {"coordinates": "0-1000", "width": 1000.0, "height": 1000.0},
+            "error": asked.error and writable(asked.error),
+            "samples": [writable(each) for each in samples],
+            "tokens": tokens_of(self.reasoner, text),
+            "seconds": {"reason": round(spent, 5)} if said else {},
+        }
+
+
+class Asking(Answering):
     """Answers chunks of rows."""
+
+    about = ("source", "category", "supercategory", "modality", "group", "split", "style", "template", "absent")
+    blind = (Baseline,)
 
     def __init__(
         self,
@@ -58,31 +121,19 @@ class Asking:
         max_new_tokens: int | None,
         variant: str,
     ) -> None:
-        self.reasoner, self.masker, self.mode, self.variant = reasoner, masker, mode, variant
-        self.samples, self.temperature, self.max_new_tokens = samples, temperature, max_new_tokens
+        super().__init__(reasoner, mode, samples, temperature, max_new_tokens)
+        self.masker, self.variant = masker, variant
 
     def answer(self, rows: Sequence[Planned], seed: Sequence[int]) -> list[Prediction]:
         """Return one line for each row, in order, less those that the variant leaves out."""
         asked = list(self._opened(rows))
-        # Questions of one length go together, so that little is padded; the order is the same in every run.
-        ready = sorted((each for each in asked if each.image is not None), key=lambda each: len(each.row.question))
-        sampled: dict[str, list[str]] = {each.row.id: [] for each in ready}
-        with looking_once(getattr(self.reasoner, "model", None)):
-            started = time.perf_counter()
-            for each, completion in zip(ready, self._complete(ready), strict=True):
-                each.completion = completion
-                each.error = completion.error
-            spent = (time.perf_counter() - started) / max(1, len(ready))
-            for turn in range(self.samples):
-                drawn = int(np.random.SeedSequence([*seed, turn]).generate_state(1)[0])
-                for each, completion in zip(ready, self._complete(ready, drawn), strict=True):
-                    sampled[each.row.id].append(completion.text)
-        lines = [self._line(each, sampled.get(each.row.id, []), spent) for each in asked]
+        told = self.told(asked, seed)
+        lines = [self._line(each, said) for each, said in zip(asked, told, strict=True)]
         if self.masker is None:
             return lines
         return self.masker.draw([(line, each.image) for line, each in zip(lines, asked, strict=True)])
 
-    def _opened(self, rows: Sequence[Planned]) -> Iterator[_Asked]:
+    def _opened(self, rows: Sequence[Planned]) -> Iterator[Asked]:
         pictures: dict[str, MedicalImage] = {}
         for planned in rows:
             try:
@@ -90,12 +141,12 @@ class Asking:
                     pictures[planned.picture] = open_image(planned.row.image, planned.root)
                 asked = self._shown(planned, pictures[planned.picture])
             except MedgroundError as error:
-                yield _Asked(cast(Row, planned.row), error=str(error))
+                yield Asked(planned.row, error=str(error))
             else:
                 if asked is not None:
                     yield asked
 
-    def _shown(self, planned: Planned, image: MedicalImage) -> _Asked | None:
+    def _shown(self, planned: Planned, image: MedicalImage) -> Asked | None:
         """Return a row as it is shown, with its mask; None where the variant leaves it out."""
         row, mask = cast(Row, planned.row), None
         if row.mask is not None:
@@ -110,49 +161,15 @@ class Asking:
         facts = None
         if mask is not None and row.facts is None:
             facts = Facts.measure(mask, np.asarray(Image.fromarray(image.rgb).convert("L"))).to_dict()
-        return _Asked(row, image, mask, facts)
+        return Asked(row, image, Request(image, row.question, self.mode), mask, facts)
 
-    def _complete(self, asked: Sequence[_Asked], seed: int | None = None) -> list[Completion]:
-        """Return greedy answers, or with a seed sampled ones."""
-        pairs = [(each.row, each.image) for each in asked if each.image is not None]
-        if isinstance(self.reasoner, Baseline):
-            return [self.reasoner.answer(row, image) for row, image in pairs]
-        said = self.reasoner.complete(
-            [Request(image, row.question, self.mode) for row, image in pairs],
-            temperature=0.0 if seed is None else self.temperature,
-            max_new_tokens=self.max_new_tokens,
-            seed=seed,
-        )
-        if len(said) != len(pairs):
-            raise ReasonerError(f"{self.reasoner.name} gave {len(said)} answers to {len(pairs)} questions")
-        return said
-
-    def _line(self, asked: _Asked, samples: Sequence[str], spent: float) -> Prediction:
-        row, image, said = asked.row, asked.image, asked.completion
+    def _line(self, asked: Asked, told: dict[str, Any]) -> Prediction:
+        row = asked.row
         truth = json.loads(row.ground_truth()) | {"image_size": row.image_size, "coordinates": row.coordinates}
         if asked.facts is not None:
             truth["facts"] = asked.facts
-        text = "" if said is None else writable(said.text)
-        space = ruler_of(said.space) if said else {"coordinates": "0-1000", "width": 1000.0, "height": 1000.0}
-        return Prediction.model_validate(
-            {
-                "id": row.id,
-                "question": row.question,
-                "mode": self.mode,
-                "image": row.image.path,
-                "image_size": row.image_size if image is None else image.size,
-                "about": {name: getattr(row, name) for name in ABOUT} | {"absent": row.absent},
-                "truth": truth,
-                "truth_mask": None if asked.mask is None else encode_rle(asked.mask),
-                "completion": text,
-                "space": space,
-                "error": asked.error and writable(asked.error),
-                "samples": [writable(each) for each in samples],
-                "tokens": tokens_of(self.reasoner, text),
-                "seconds": {"reason": round(spent, 5)} if said else {},
-                "variant": self.variant,
-            }
-        )
+        mask = None if asked.mask is None else encode_rle(asked.mask)
+        return Prediction.model_validate(told | {"truth": truth, "truth_mask": mask, "variant": self.variant})
 
 
 def tokens_of(reasoner: object, text: str) -> int | None:
