@@ -8,11 +8,28 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from medground import RESEARCH_USE, __version__
+from medground._options import (
+    Adapter,
+    AsJson,
+    AskMode,
+    Axis,
+    Coordinates,
+    Device,
+    Dtype,
+    Frame,
+    ReasonerName,
+    Seed,
+    SegmenterName,
+    Slice,
+    Temperature,
+    Template,
+    Window,
+)
 from medground._terminal import as_text, plain, working
 from medground._terminal import window as read_window
 from medground.data_cli import app as data_app
@@ -88,36 +105,21 @@ def ground(
     out: Annotated[
         Path | None, typer.Option(help="Folder for overlay PNG, mask PNG and JSON, or for a batch's results.jsonl.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
-    reasoner: Annotated[
-        str, typer.Option(help="nano, a model folder or hub id, or https://host/v1#model for an endpoint.")
-    ] = "nano",
-    segmenter: Annotated[
-        str, typer.Option(help="litemedsam, a folder or hub id of a SAM-family model, or none.")
-    ] = "litemedsam",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16, float16.")] = "auto",
-    adapter: Annotated[str | None, typer.Option(help="Folder of a LoRA adapter for the reasoner.")] = None,
-    template: Annotated[str | None, typer.Option(help="Prompt template; the model's own by default.")] = None,
-    coordinates: Annotated[
-        str | None,
-        typer.Option(
-            help="Space that the reasoner writes in: pixels, 'resized pixels', 0-1, 0-1000; ' yx' where y first."
-        ),
-    ] = None,
-    mode: Annotated[Literal["reason", "direct"], typer.Option(help="Reason before answering, or not.")] = "reason",
-    temperature: Annotated[float, typer.Option(min=0, help="0 is greedy and repeatable.")] = 0.0,
-    seed: Annotated[int | None, typer.Option(help="Makes sampling repeatable.")] = None,
-    frame: Annotated[
-        int | None, typer.Option(min=0, help="Frame of a DICOM, page of a TIFF, volume of a NIfTI; from 0.")
-    ] = None,
-    axis: Annotated[
-        Literal["axial", "coronal", "sagittal"] | None, typer.Option(help="Plane to cut from a NIfTI volume.")
-    ] = None,
-    slice_: Annotated[int | None, typer.Option("--slice", min=0, help="Slice of a NIfTI volume; from 0.")] = None,
-    window: Annotated[
-        str | None, typer.Option(help="CENTRE,WIDTH in the image's units, such as 40,400; --window=-600,1500.")
-    ] = None,
+    as_json: AsJson = False,
+    reasoner: ReasonerName = "nano",
+    segmenter: SegmenterName = "litemedsam",
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    adapter: Adapter = None,
+    template: Template = None,
+    coordinates: Coordinates = None,
+    mode: AskMode = "reason",
+    temperature: Temperature = 0.0,
+    seed: Seed = None,
+    frame: Frame = None,
+    axis: Axis = None,
+    slice_: Slice = None,
+    window: Window = None,
     batch: Annotated[
         Path | None,
         typer.Option(help="JSON Lines file with id, image and question a line, or a folder (and one QUESTION)."),
@@ -201,7 +203,7 @@ def demo(
 
 @app.command()
 def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+    as_json: AsJson = False,
     quick: Annotated[bool, typer.Option("--quick", help="Leave out what loads models.")] = False,
 ) -> None:
     """Check the installation, draw a known box through every coordinate space, and say what is missing."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from medground._options import AsJson
 from medground.data_vqa_cli import vqa
 from medground.errors import ConfigError, MedgroundError
 
@@ -287,7 +288,7 @@ def validate(
 def stats(
     sources: Rows,
     root: Root = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+    as_json: AsJson = False,
     boxes: Annotated[bool, typer.Option("--boxes", help="Measure targets by their boxes; masks aren't read.")] = False,
 ) -> None:
     """Count rows, pictures, patients, categories, words and sizes, as a data set's table has them."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from medground import RESEARCH_USE
+from medground._options import AsJson
 
 if TYPE_CHECKING:
     from medground.dicom.deid_folder import DeidProgress
@@ -35,7 +36,7 @@ def deid(
             "--allow-burned-in", help="Take pictures too that hold words in their pixels, or may; look at each of them."
         ),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """De-identify DICOM pictures by the basic profile of PS3.15 Annex E; the same command continues.
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from medground import RESEARCH_USE
+from medground._options import Adapter, AskMode, Device, Dtype, Template
 from medground._progress import counting_bar
 from medground.errors import ConfigError
 
@@ -41,7 +42,7 @@ def evaluate(
             help="litemedsam, a folder or hub id of a SAM-family model, or none; for visual questions it has no say."
         ),
     ] = "litemedsam",
-    mode: Annotated[Literal["reason", "direct"], typer.Option(help="Reason before answering, or not.")] = "reason",
+    mode: AskMode = "reason",
     split: Annotated[Literal["train", "val", "test"], typer.Option(help="Which rows.")] = "test",
     limit: Annotated[int | None, typer.Option(min=1, help="So many rows, drawn alike in every run.")] = None,
     samples: Annotated[int, typer.Option(min=0, help="Further completions of each row, for a confidence.")] = 0,
@@ -64,10 +65,10 @@ def evaluate(
     train: Annotated[
         Path | None, typer.Option(help="Training rows for baselines that learn from some; DATA's folder by default.")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16, float16.")] = "auto",
-    adapter: Annotated[str | None, typer.Option(help="Folder of a LoRA adapter for the reasoner.")] = None,
-    template: Annotated[str | None, typer.Option(help="Prompt template; the model's own by default.")] = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    adapter: Adapter = None,
+    template: Template = None,
     coordinates: Annotated[str | None, typer.Option(help="Space that the reasoner writes in; see ground.")] = None,
     concurrency: Annotated[int, typer.Option(min=1, help="Requests to an endpoint at once.")] = 8,
     prices: Annotated[

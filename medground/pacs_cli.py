@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from medground import RESEARCH_USE
+from medground._options import AsJson
 from medground.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def pacs(
     ca: Annotated[Path | None, typer.Option(help="PEM file of the authorities to trust.")] = None,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds to wait for the server's next bytes.")] = 30.0,
     max_bytes: Annotated[int, typer.Option(min=1 << 16, help="Largest answer that is read.")] = 1 << 30,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Ground pictures of a PACS (DICOMweb) and store SEG and SR beside them.
 

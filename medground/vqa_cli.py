@@ -11,6 +11,23 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from medground import RESEARCH_USE
+from medground._options import (
+    Adapter,
+    AsJson,
+    AskMode,
+    Axis,
+    Coordinates,
+    Device,
+    Dtype,
+    Frame,
+    ReasonerName,
+    Seed,
+    SegmenterName,
+    Slice,
+    Temperature,
+    Template,
+    Window,
+)
 from medground._terminal import as_text, window, working
 
 if TYPE_CHECKING:
@@ -36,38 +53,22 @@ def ask(
     out: Annotated[
         Path | None, typer.Option(help="Folder for the overlay PNG with its legend, a mask PNG per region, and JSON.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
-    reasoner: Annotated[
-        str, typer.Option(help="nano, a model folder or hub id, or https://host/v1#model for an endpoint.")
-    ] = "nano",
-    segmenter: Annotated[
-        str, typer.Option(help="litemedsam, a folder or hub id of a SAM-family model, or none.")
-    ] = "litemedsam",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16, float16.")] = "auto",
-    adapter: Annotated[str | None, typer.Option(help="Folder of a LoRA adapter for the reasoner.")] = None,
-    template: Annotated[str | None, typer.Option(help="Prompt template; the model's own by default.")] = None,
-    coordinates: Annotated[
-        str | None,
-        typer.Option(
-            help="Space that the reasoner writes in: pixels, 'resized pixels', 0-1, 0-1000; ' yx' where y first."
-        ),
-    ] = None,
-    mode: Annotated[Literal["reason", "direct"], typer.Option(help="Reason before answering, or not.")] = "reason",
-    temperature: Annotated[float, typer.Option(min=0, help="0 is greedy and repeatable.")] = 0.0,
+    as_json: AsJson = False,
+    reasoner: ReasonerName = "nano",
+    segmenter: SegmenterName = "litemedsam",
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    adapter: Adapter = None,
+    template: Template = None,
+    coordinates: Coordinates = None,
+    mode: AskMode = "reason",
+    temperature: Temperature = 0.0,
     max_new_tokens: Annotated[int | None, typer.Option(min=1, help="The longest completion.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Makes sampling repeatable.")] = None,
-    frame: Annotated[
-        int | None, typer.Option(min=0, help="Frame of a DICOM, page of a TIFF, volume of a NIfTI; from 0.")
-    ] = None,
-    axis: Annotated[
-        Literal["axial", "coronal", "sagittal"] | None, typer.Option(help="Plane to cut from a NIfTI volume.")
-    ] = None,
-    slice_: Annotated[int | None, typer.Option("--slice", min=0, help="Slice of a NIfTI volume; from 0.")] = None,
-    window_: Annotated[
-        str | None,
-        typer.Option("--window", help="CENTRE,WIDTH in the image's units, such as 40,400; --window=-600,1500."),
-    ] = None,
+    seed: Seed = None,
+    frame: Frame = None,
+    axis: Axis = None,
+    slice_: Slice = None,
+    window_: Window = None,
 ) -> None:
     """Answer a question about an image in words or by a choice, with the regions that the answer rests on."""
     from medground.answers import question_type
