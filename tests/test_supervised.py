@@ -204,6 +204,19 @@ def test_what_is_frozen_stays_and_checks_are_made(nano, data, tmp_path):
     assert (tmp_path / "frozen" / "eval" / "step-000002.png").is_file()
 
 
+def test_named_modules_stay_with_their_statistics(nano, data, tmp_path):
+    front = ["timm_model.patch_embed", "timm_model.stages.0"]
+    page = settings(nano, data, tmp_path / "front", steps=2, batch=2, frozen=front, batch_statistics=True, **SOFT)
+    before, after = weights(nano), weights(train_sft(TrainConfig.model_validate(page)))
+    names = changed(before, after)
+    tower = {name for name in names if "vision_tower" in name}
+    assert any("stages.1" in name for name in tower)
+    assert not {name for name in tower if "patch_embed" in name or "stages.0" in name}
+    unknown = TrainConfig.model_validate(page | {"frozen": ["stages.7"], "out": str(tmp_path / "unknown")})
+    with pytest.raises(ConfigError, match=r"frozen: .* has no module 'stages\.7'"):
+        train_sft(unknown)
+
+
 def test_a_dry_run_tells_what_would_be_done_and_writes_nothing(nano, data, tmp_path):
     grpo = {"generations": 4, "max_completion": 100, "beta": 0.1}
     page = settings(nano, data, tmp_path / "out", "grpo", batch=4, accumulation=2, epochs=2, grpo=grpo)
@@ -284,20 +297,22 @@ def test_soft_numbers_cost_by_their_distance(spread, nano):
     tokenizer = AutoTokenizer.from_pretrained(nano)
     loss = NumberLoss(tokenizer, spread, torch.device("cpu"))
     ids = torch.tensor(tokenizer.convert_tokens_to_ids(["500", "503", "800", "<think>"]))
-    label = ids[:1]
+    bracket, comma, word = (tokenizer(text, add_special_tokens=False).input_ids[-1] for text in ("[", ", ", " at "))
+    label, before = ids[:1], torch.tensor([bracket])
 
     def cost(said: int) -> float:
         logits = torch.full((1, len(tokenizer)), -20.0)
         logits[0, said] = 20.0
-        places, words = loss(logits, label)
+        places, words = loss(logits, label, before)
         assert float(words) == 0.0
         return float(places)
 
     assert cost(ids[0]) < cost(ids[1]) < cost(ids[2])
-    assert loss.is_number(ids).tolist() == [True, True, True, False]
+    assert loss.is_coordinate(ids, torch.tensor([bracket, comma, word, bracket])).tolist() == [True, True, False, False]
     exact = torch.full((1, len(tokenizer)), float("-1e4"))
     exact[0, loss.ids] = loss.humps[500].clamp(min=1e-30).log()
-    assert float(loss(exact, label)[0]) == pytest.approx(0.0, abs=1e-5)
+    assert float(loss(exact, label, before)[0]) == pytest.approx(0.0, abs=1e-5)
+    assert float(loss(exact, label, torch.tensor([word]))[0]) == 0.0, "a number in a sentence is a word"
 
 
 def test_the_answer_that_is_taught_is_the_rows_own(nano, data, tmp_path):

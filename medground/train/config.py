@@ -229,6 +229,9 @@ class TrainConfig(_Part):
         All weights learn where None.
     freeze_vision : bool
         Leave the vision tower as it is (what maps its output to the language model still learns).
+    frozen : tuple of str
+        Names of modules that stay as they are, such as ``"timm_model.stages.0"``: all whose full name ends so. For the
+        first layers of a tower no gradient is computed then, which is where much of its time goes.
     batch_statistics : bool
         Let batch normalisation follow the batches (SFT of all weights alone), as a tower that is still far from its
         task wants it. A step then depends on how it is cut into batches and processes; it doesn't where the model's
@@ -279,6 +282,7 @@ class TrainConfig(_Part):
     data: DataConfig
     lora: LoraConfig | None = None
     freeze_vision: bool = False
+    frozen: tuple[Named, ...] = ()
     batch_statistics: bool = False
     gradient_checkpointing: bool = False
     bf16: bool = True

@@ -18,7 +18,17 @@ from medground.errors import MissingExtraError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["CHAT_TEMPLATE", "NUMBERS", "build_model", "build_processor", "write_identity", "write_untrained"]
+__all__ = [
+    "ANSWER_PARTS",
+    "CHAT_TEMPLATE",
+    "NUMBERS",
+    "SPECIALS",
+    "STRIDE",
+    "build_model",
+    "build_processor",
+    "write_identity",
+    "write_untrained",
+]
 
 NUMBERS = 1001
 """How many numbers have a token of their own: 0 to 1000."""
@@ -47,6 +57,24 @@ ANSWER_PARTS = (
     ", ",
 )
 
+# Of answers to visual questions (medground/rewards/thinkvg_reading.py).
+VISUAL_PARTS = (
+    "<response>",
+    "</response>",
+    "<answer>",
+    "</answer>",
+    "<location>",
+    "</location>",
+    "<ref>",
+    "</ref>",
+    "<box>[",
+    "]</box>",
+    " (region [",
+    "])",
+)
+
+SPECIALS = ("<|pad|>", "<|answer|>", "<|end|>", "<image>")
+
 
 def build_processor(corpus: Iterable[str], *, vocabulary: int = 4096, image_size: int = 256) -> Any:
     """Train the tokenizer and return nano's processor.
@@ -71,19 +99,19 @@ def build_processor(corpus: Iterable[str], *, vocabulary: int = 4096, image_size
     except ImportError as error:
         raise MissingExtraError(error.name or "transformers", extra="train", purpose="training nano") from error
 
-    specials = ["<|pad|>", "<|answer|>", "<|end|>", "<image>"]
-    fixed = [*ANSWER_PARTS, *(str(number) for number in range(NUMBERS))]
+    parts = (*ANSWER_PARTS, *VISUAL_PARTS)
+    fixed = [*parts, *(str(number) for number in range(NUMBERS))]
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary - len(fixed),
-        special_tokens=specials,
+        special_tokens=list(SPECIALS),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
     tokenizer.train_from_iterator(corpus, trainer)
-    tokenizer.add_tokens([AddedToken(part, normalized=False) for part in ANSWER_PARTS])
+    tokenizer.add_tokens([AddedToken(part, normalized=False) for part in parts])
     # single_word keeps 1234 from being read as 123 and 4.
     tokenizer.add_tokens([AddedToken(str(number), normalized=False, single_word=True) for number in range(NUMBERS)])
     fast = PreTrainedTokenizerFast(

@@ -211,8 +211,9 @@ class NanoTrainer(Trainer):  # type: ignore[misc]
                 nothing: torch.Tensor = hidden.sum() * 0.0
                 return nothing
             logits = model.lm_head(hidden[:, :-1][told])
-        numbers = int(self.number_loss.is_number(labels[told]).sum())
-        places, words = self.number_loss(logits, labels[told])
+        labels, before = labels[told], inputs["input_ids"][:, :-1][told]
+        numbers = int(self.number_loss.is_coordinate(labels, before).sum())
+        places, words = self.number_loss(logits, labels, before)
         places, words = places / max(1, numbers), words / max(1, int(told.sum()) - numbers)
         if self.state.global_step % self.args.logging_steps == 0:
             self.parts = {"places": round(places.item(), 4), "words": round(words.item(), 4)}

@@ -108,6 +108,14 @@ def freeze(config: TrainConfig, model: Any) -> None:
         for name, module in model.named_modules():  # what doesn't learn drops nothing out either
             if is_vision(name):
                 _hold(module)
+    for end in config.frozen:
+        parts = [module for name, module in model.named_modules() if f".{name}".endswith(f".{end}")]
+        if not parts:
+            raise ConfigError(f"frozen: {config.model} has no module {end!r}; see named_modules() for their names")
+        for part in parts:
+            part.requires_grad_(False)
+            for module in part.modules():
+                _hold(module)
 
 
 def read_asker(config: TrainConfig, *, weights: bool = True) -> tuple[Asker, Any]:
