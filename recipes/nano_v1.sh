@@ -17,13 +17,17 @@ python=${PYTHON:-.venv/bin/python}
 export OMP_WAIT_POLICY=passive GOMP_SPINCOUNT=0
 export MALLOC_MMAP_THRESHOLD_=8589934592 MALLOC_TRIM_THRESHOLD_=17179869184 MALLOC_TOP_PAD_=268435456
 
+# Those of nano_sft.toml at the time.
+weights='{totalsegmentator_ref = 0.2, voxelmorph_t1 = 0.2, ms_lesion_mni = 0.3, pyradiomics_brain = 0.5, drishti = 1.5,'
+weights+=' medsam2_deeplesion = 2, ph2 = 2}'
+
 train() { # train PHASE MODEL [SETTINGS]: from MODEL, or from the last checkpoint
   local phase=$1 model=$2 setting more=()
   shift 2
   if [ -d "$out/$phase/model" ]; then return; fi
   if compgen -G "$out/$phase/checkpoint-*" > /dev/null; then more=(--resume); fi
   for setting in name=nano-v1 "model=$model" "out=$out/$phase" "data.train=$data/train.parquet" \
-    "data.val=$data/val.parquet" "$@"; do
+    "data.val=$data/val.parquet" "data.weights=$weights" "$@"; do
     more+=(--set "$setting")
   done
   "$python" -m medground train sft --config recipes/nano_sft.toml "${more[@]}"

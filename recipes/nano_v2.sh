@@ -36,6 +36,6 @@ if [ ! -d "$out/words" ]; then
     "$v1" "$out/words.part" "$data/train.parquet" "$data/vqa/train.parquet"
   mv "$out/words.part" "$out/words"
 fi
-train first "$out/words" steps=1100 rate=6e-4 schedule=constant_with_warmup freeze_vision=true vision_rate=none \
+train first "$out/words" steps=800 rate=6e-4 schedule=constant_with_warmup freeze_vision=true vision_rate=none \
   batch_statistics=false "frozen=[]"
 train second "$out/first/model"
