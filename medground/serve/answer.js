@@ -1,6 +1,7 @@
 // One answer: what is said of it beside the picture.
 
 import { $, element } from "./dom.js";
+import { places } from "./entries.js";
 import { COLOURS, point } from "./stage.js";
 
 // How reasoning writes where what it has just named lies; the end may not be there yet.
@@ -119,7 +120,17 @@ export function status(entry) {
   $("accepted").hidden = !entry.accepted;
 }
 
-export function showAnswer(entry, choose) {
+// What can be dragged, and what the mask makes of it.
+function hint(region, { segmenter, prompts }) {
+  const points = places(region).length > 0;
+  const drag = points ? "Drag the handles and points until they are right" : "Drag the handles until the box is right";
+  const follows = segmenter === "none" ? ""
+    : prompts.includes("points") ? ` The mask follows ${points ? "both" : "it"}.`
+      : ` The mask follows the box${points ? ` alone: ${segmenter} takes no points` : ""}.`;
+  return `${drag}; what is accepted can be saved.${follows}`;
+}
+
+export function showAnswer(entry, models, choose) {
   $("answer").hidden = !entry;
   point(null);
   if (!entry) return;
@@ -144,6 +155,7 @@ export function showAnswer(entry, choose) {
   $("decide").hidden = !done;
   $("accept").hidden = entry.accepted;
   $("accept-hint").hidden = entry.accepted || !done || !place;
+  if (place) $("accept-hint").textContent = hint(place, models);
   $("save").hidden = !entry.accepted;
   if (entry.accepted && document.activeElement !== $("label")) $("label").value = entry.label;
 }

@@ -24,9 +24,24 @@ export function newEntry({ kind, question, choices, source, view, where, size })
   };
 }
 
+// `pointed`: whether a person has moved a point; `lost` is a point that isn't on what is shown of the target any more.
 export function region(ref, box, points = []) {
-  return { ref, box, points, rle: null, mask: null, bounds: null, area: 0, corrected: false, drawn: false, original: null };
+  return {
+    ref, box,
+    points: points.map((at) => ({ at, lost: false })),
+    rle: null,
+    mask: null,
+    bounds: null,
+    area: 0,
+    corrected: false,
+    pointed: false,
+    drawn: false,
+    original: null,
+  };
 }
+
+const there = (of) => of.points.filter(({ lost }) => !lost);
+export const places = (of) => there(of).map(({ at }) => at);
 
 export function setMask(of, rle) {
   const { canvas, area, bounds } = rle ? readMask(rle) : { canvas: null, area: 0, bounds: null };
@@ -71,25 +86,38 @@ export function finished(entry, result) {
   entry.state = "answered";
 }
 
-// The region's box is another one now; its mask follows when the server has answered.
-export function correct(entry, of, box) {
+function touch(entry, of) {
   of.original ??= { box: of.box, points: of.points, rle: of.rle };
-  of.box = box;
-  of.points = of.original.points.filter((place) => inside(place, box));
   of.corrected = true;
   entry.accepted = false;
+}
+
+// The region's box is another one now; its mask follows when the server has answered.
+export function correct(entry, of, box) {
+  touch(entry, of);
+  of.box = box;
+  of.points = of.points.map(({ at }) => ({ at, lost: !inside(at, box) }));
+}
+
+// One of the points that are there is elsewhere now. From then on they are a person's word, and no mask loses them.
+export function movePoint(entry, of, number, to) {
+  touch(entry, of);
+  const old = there(of)[number];
+  of.points = of.points.map((one) => (one === old ? { at: to, lost: false } : one));
+  of.pointed = true;
 }
 
 // The mask of a corrected box is there; the reasoner's points stay where they lie on it.
 export function followed(of, rle) {
   setMask(of, rle);
+  if (of.pointed) return;
   const pixel = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
   const on = ([x, y]) => {
     pixel.clearRect(0, 0, 1, 1);
     pixel.drawImage(of.mask, -Math.floor(x), -Math.floor(y));
     return pixel.getImageData(0, 0, 1, 1).data[3] > 0;
   };
-  of.points = (of.original?.points ?? []).filter((place) => inside(place, of.box) && on(place));
+  of.points = of.points.map(({ at }) => ({ at, lost: !inside(at, of.box) || !on(at) }));
 }
 
 export function revert(entry) {
@@ -97,7 +125,7 @@ export function revert(entry) {
   for (const of of entry.regions) {
     if (!of.original) continue;
     const { box, points, rle } = of.original;
-    Object.assign(of, { box, points, original: null, corrected: false });
+    Object.assign(of, { box, points, original: null, corrected: false, pointed: false });
     setMask(of, rle);
   }
   entry.chosenRegion = 0;

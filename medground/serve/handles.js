@@ -1,7 +1,8 @@
 // The handles of a box: edges, corners and a grip, by mouse, finger or arrow keys.
 
 import { $, element } from "./dom.js";
-import { follow, size, toPicture, toStage } from "./stage.js";
+import { grabbable } from "./grab.js";
+import { follow, size, toStage } from "./stage.js";
 
 const HANDLES = { // which of x1, y1, x2, y2 each one moves
   move: ["Whole box", [0, 1, 2, 3]],
@@ -17,7 +18,6 @@ const HANDLES = { // which of x1, y1, x2, y2 each one moves
 const SMALLEST = 2; // pixels of the picture
 
 let box = null;
-let changed = () => {};
 const buttons = {};
 
 // Move what a handle moves, and keep the box in the picture and a box.
@@ -77,62 +77,16 @@ function place() {
   }
 }
 
-// `change` is told the new box, and whether the movement is done.
-export function listen(change) {
-  changed = change;
+// `changed` is told the new box, and whether the movement is done.
+export function listen(changed) {
   for (const name of Object.keys(HANDLES)) {
     const button = element("button", undefined, `handle ${name}`);
     button.type = "button";
     button.setAttribute("aria-describedby", "handle-hint");
     buttons[name] = button;
-    drag(button, name);
-    arrows(button, name);
+    grabbable(button, { value: () => box, moved: (from, x, y) => moved(from, name, x, y, size()), changed });
   }
-  const hint = element("p", "Arrow keys move it by a pixel, with Shift by ten.", "unseen");
-  hint.id = "handle-hint";
-  $("handles").replaceChildren(...Object.values(buttons), hint);
+  $("handles").replaceChildren(...Object.values(buttons));
   follow(place);
   showHandles(null);
-}
-
-function drag(button, name) {
-  let from = null;
-  let grabbed = null;
-  button.addEventListener("pointerdown", (event) => {
-    if (event.button !== 0 || !box) return;
-    event.preventDefault();
-    event.stopPropagation();
-    button.focus({ preventScroll: true });
-    button.setPointerCapture(event.pointerId);
-    from = [...box];
-    grabbed = toPicture(event.clientX, event.clientY);
-  });
-  const to = (event) => {
-    const [x, y] = toPicture(event.clientX, event.clientY);
-    return moved(from, name, x - grabbed[0], y - grabbed[1], size()).map((value) => Math.round(value * 10) / 10);
-  };
-  button.addEventListener("pointermove", (event) => from && changed(to(event), false));
-  button.addEventListener("pointerup", (event) => {
-    if (!from) return;
-    const last = to(event);
-    const still = last.every((value, end) => Math.abs(value - from[end]) < 0.05);
-    from = null;
-    if (!still) changed(last, true);
-  });
-  button.addEventListener("pointercancel", () => {
-    if (from) changed(from, true);
-    from = null;
-  });
-}
-
-function arrows(button, name) {
-  const WAYS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
-  button.addEventListener("keydown", (event) => {
-    const way = WAYS[event.key];
-    if (!way || !box || event.ctrlKey || event.metaKey || event.altKey) return;
-    event.preventDefault();
-    event.stopPropagation();
-    const step = event.shiftKey ? 10 : 1;
-    changed(moved(box, name, way[0] * step, way[1] * step, size()), true);
-  });
 }

@@ -2,12 +2,14 @@
 
 import { active, inBox, more, showAnswer, showHistory, spoken, status, summary, thumbnail } from "./answer.js";
 import { $ } from "./dom.js";
-import { correct, drawn, finished, followed, located, newEntry, rest, revert, setMask, wake } from "./entries.js";
+import { correct, drawn, finished, located, movePoint, newEntry, places, rest, revert, setMask, wake } from "./entries.js";
 import { patiently, question } from "./events.js";
+import { follow, listen as listenToMasks, settled } from "./following.js";
 import { dragging, dragTo, listen as listenToGestures } from "./gestures.js";
 import { focusHandle, listen as listenToHandles, showHandles } from "./handles.js";
 import { listen as listenToKeys } from "./keys.js";
 import { listen as listenToFiles, send, showExamples } from "./open.js";
+import { focusPoint, listen as listenToPoints, showPoints } from "./points.js";
 import { ask, get, Refused } from "./requests.js";
 import { download, showFormats } from "./save.js";
 import * as series from "./series.js";
@@ -106,14 +108,18 @@ function show() {
 }
 
 function showDrawn() {
-  showAnswer(entry, choose);
+  showAnswer(entry, models, choose);
   drawEntry();
 }
 
 function drawEntry() {
   const on = here();
-  stage.showRegions(!on ? [] : entry.regions.map((one, number) => ({ ...one, active: number === entry.chosenRegion })));
-  showHandles(on && finishedOne() ? active(entry)?.box ?? null : null);
+  stage.showRegions(!on ? [] : entry.regions.map(
+    (one, number) => ({ ...one, points: places(one), active: number === entry.chosenRegion }),
+  ));
+  const taken = on && finishedOne() ? active(entry) : null;
+  showHandles(taken?.box ?? null);
+  showPoints(taken ? places(taken) : [], taken?.box);
   const away = entry?.regions.length > 0 && entry.source === source && !on;
   $("elsewhere").hidden = !away;
   if (away) $("elsewhere").firstElementChild.textContent = `The answer is on ${entry.where}.`;
@@ -215,47 +221,30 @@ async function askNow() {
 
 // ------------------------------------------------------------------ correcting
 
-let following = null; // the promise that ends when the mask has followed the box
-let next = null; // { entry, region } whose mask is out of date
-
-// One request at a time; while it is under way only the latest box is remembered.
-function follow(of, region) {
-  next = { of, region };
-  following ??= (async () => {
-    try {
-      while (next) {
-        const { of: mine, region: one } = next;
-        next = null;
-        // The box alone: it is a person's word, and the points are the reasoner's.
-        const { box } = one;
-        const { mask } = await held(() => patiently(
-          () => get("v1/segment", { ...mine.view, image: mine.source.found.image, box }), { waiting: () => {} },
-        ), mine.source);
-        if (!one.corrected) continue; // undone in the meantime
-        followed(one, mask);
-        if (entry === mine) showDrawn();
-        else rest(mine);
-      }
-    } catch (error) {
-      next = null;
-      alertOf(error, () => follow(of, region));
-    } finally {
-      following = null;
-    }
-  })();
-  return following;
-}
+const takesPoints = () => models.prompts.includes("points");
 
 let speaking = 0;
+
+// Say where something is now, once it stays there for a moment.
+function sayPlace(text) {
+  clearTimeout(speaking);
+  speaking = setTimeout(() => say(text), 400);
+}
 
 function boxChanged(box, done) {
   const region = active(entry);
   correct(entry, region, box);
   showDrawn();
   if (models.segmenter !== "none") follow(entry, region);
-  if (!done) return;
-  clearTimeout(speaking);
-  speaking = setTimeout(() => say(`Box ${inBox(box)}`), 400);
+  if (done) sayPlace(`Box ${inBox(box)}`);
+}
+
+function pointChanged(number, to, done) {
+  const region = active(entry);
+  movePoint(entry, region, number, to);
+  showDrawn();
+  if (takesPoints()) follow(entry, region);
+  if (done) sayPlace(`Point ${number + 1} at ${inBox(to)}${takesPoints() ? "" : "; the mask follows the box alone"}`);
 }
 
 function startDrawing() {
@@ -295,7 +284,7 @@ function undo() {
 async function accept() {
   if (!finishedOne() || entry.accepted) return;
   const mine = entry;
-  await following;
+  await settled();
   mine.accepted = true;
   if (entry !== mine) return;
   show();
@@ -305,7 +294,8 @@ async function accept() {
 
 async function save(format) {
   const mine = entry;
-  const { rle: mask, box, points } = active(mine) ?? { rle: null, box: null, points: [] };
+  const { rle: mask, box } = active(mine) ?? { rle: null, box: null };
+  const points = active(mine) ? places(active(mine)) : [];
   const asked = mine.question;
   const reasoning = spoken(mine);
   const label = $("label").value.trim();
@@ -327,6 +317,14 @@ async function start() {
   await showExamples(open);
 }
 
+const correctable = () => here() && finishedOne() && active(entry);
+
+// Show what is to be moved, and give it the focus.
+function take(layer, focus) {
+  stage.toggle(layer, true);
+  focus();
+}
+
 const KEYS = {
   o: listenToFiles(open, complain),
   q: () => $("question").focus(),
@@ -343,7 +341,8 @@ const KEYS = {
   x: () => source && say(series.turn() ?? ""),
   w: () => series.canWindow() && dragTo(dragging() === "window" ? "pan" : "window"),
   r: () => series.setWindow(null),
-  c: () => here() && finishedOne() && active(entry) && focusHandle(),
+  c: () => correctable() && take("box", focusHandle),
+  d: () => correctable() && places(active(entry)).length > 0 && take("points", focusPoint),
   n: startDrawing,
   u: undo,
   a: accept,
@@ -369,7 +368,14 @@ listenToKeys({
     entry.label = text;
   },
 });
+listenToMasks({
+  held,
+  takesPoints,
+  followed: (of) => (of === entry ? showDrawn() : rest(of)),
+  failed: alertOf,
+});
 listenToHandles(boxChanged);
+listenToPoints(pointChanged);
 listenToGestures({ canWindow: series.canWindow, window: series.dragWindow, draw, scroll: series.scroll });
 series.listen({ shown: drawEntry, failed: alertOf, renew: () => renew() });
 

@@ -64,10 +64,11 @@ export function setOpacity(value) {
   redraw();
 }
 
-// Show or hide the mask, the box or the points, and return which it is now.
-export function toggle(name) {
-  layers[name] = !layers[name];
-  $(`show-${name}`).setAttribute("aria-pressed", layers[name]);
+// Show or hide the mask, the box or the points, by default the other way round, and return which it is now.
+export function toggle(name, shown = !layers[name]) {
+  layers[name] = shown;
+  $(`show-${name}`).setAttribute("aria-pressed", shown);
+  $("stage").classList.toggle(`no-${name}`, !shown); // handles go with what they move
   redraw();
   return layers[name] ? "shown" : "hidden";
 }
@@ -105,6 +106,14 @@ export function panBy(x, y) {
   look.x += x;
   look.y += y;
   redraw();
+}
+
+// Move the picture so far that a place of the stage can be seen.
+export function reveal(x, y) {
+  const { clientWidth, clientHeight } = $("stage");
+  const rim = 24;
+  const step = (at, whole) => Math.min(whole - rim, Math.max(rim, at)) - at;
+  if (step(x, clientWidth) || step(y, clientHeight)) panBy(step(x, clientWidth), step(y, clientHeight));
 }
 
 // Bring a box near, or show the whole picture where it is near already.
