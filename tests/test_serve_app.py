@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from conftest import FillingSegmenter, ScriptedReasoner, middle
 from fastapi.testclient import TestClient
-from made_server import HOME, drawn_png, service_of, serving, upload
+from made_server import EVENTS, HOME, drawn_png, events, service_of, serving, upload
 
 from medground.coords import Space
 from medground.masks import decode_rle
 from medground.parsing import format_answer
+from medground.prompts import MAX_QUESTION
 from medground.reasoners import Request
 from medground.types import Box, Point
 
@@ -85,6 +86,22 @@ def test_an_earlier_region_is_said_in_the_reasoners_coordinates(client: TestClie
         wide = {**body, "region": [8, 6, 4000, 30]}
         assert client.post("/v1/ground", json=wide).status_code == 200
         assert asked[1].endswith("[100, 100, 500, 1000])")  # y first
+        long = client.post("/v1/ground", json={**body, "question": "W" * MAX_QUESTION})
+        assert (long.status_code, len(asked)) == (422, 2)
+
+
+@pytest.mark.parametrize("template", ["nano-v1", "umrg-v1"])
+def test_a_model_that_was_trained_on_bare_questions_says_so(template: str):
+    reasoner = ScriptedReasoner()
+    reasoner.template = template
+    with serving(reasoner) as client:
+        body = {"image": upload(client), "question": "What lies beside it?", "region": [8, 6, 40, 30]}
+        answers = [client.post("/v1/ground", json=body).json()]
+        answers += [events(client.post("/v1/ground", json=body, headers=EVENTS).text)[-1][1]]
+        told = [any("may not have heeded the region" in note for note in answer["notes"]) for answer in answers]
+        assert told == [template == "nano-v1"] * 2
+        body.pop("region")
+        assert not any("region" in note for note in client.post("/v1/ground", json=body).json()["notes"])
 
 
 def test_questions_on_one_image_encode_it_once():

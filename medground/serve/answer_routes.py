@@ -88,7 +88,9 @@ def question_of(service: Service, caller: str, fields: GroundFields | AskFields,
     limit = None if fields.max_new_tokens is None else min(fields.max_new_tokens, service.limits.new_tokens)
     asked = Question(image, text, fields.mode, fields.temperature, limit)
     if isinstance(fields, GroundFields):
-        return replace(asked, region=box_in(image, fields.region))
+        asked = replace(asked, region=box_in(image, fields.region))
+        checked(service.said(asked))  # the region's words may make it too long
+        return asked
     earlier = [LocatedRegion(one.ref, _there(image, one.box), None) for one in fields.earlier]
     return replace(asked, visual=visual_of(fields.choices, fields.question_type, earlier))
 

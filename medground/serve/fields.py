@@ -64,9 +64,17 @@ class _Question(ViewFields):
 
 
 class GroundFields(_Question):
-    """A question about a place; `region` is an earlier region that it refers to."""
+    """A question about a place."""
 
-    region: Corners | None = None
+    region: Annotated[
+        Corners | None,
+        Field(
+            description="x1, y1, x2, y2 in source pixels: a region found before, to which the question refers. Its box "
+            "is added to the question's words, in the reasoner's own coordinates; nothing is cut or masked. Whether it "
+            "is heeded depends on the model: the embedded one was trained on where-questions that stand alone, and a "
+            "note then says so."
+        ),
+    ] = None
 
 
 class Earlier(BaseModel):
@@ -83,7 +91,10 @@ class AskFields(_Question):
 
     choices: Annotated[list[Annotated[str, Field(min_length=1, max_length=500)]], Field(max_length=26)] = []
     question_type: QuestionType | None = None
-    earlier: Annotated[list[Earlier], Field(max_length=32)] = []
+    earlier: Annotated[
+        list[Earlier],
+        Field(max_length=32, description="regions found before, to which the question may refer; told in order"),
+    ] = []
 
 
 class SegmentFields(ViewFields):

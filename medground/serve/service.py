@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 from medground.asking import ask, stream
 from medground.coords import decimals, written_order
@@ -24,6 +24,13 @@ from medground.serve.reading import Room
 from medground.types import Box, Reply, Result
 
 __all__ = ["Question", "Service", "checked"]
+
+Answer = TypeVar("Answer")
+
+UNHEARD = (
+    "{} was trained on where-questions that stand alone, and may not have heeded the region; a question to be answered "
+    "in words (ask) can follow regions"
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -99,7 +106,8 @@ class Service:
     def write(self, question: Question) -> Iterator[str | Result | Reply]:
         """Answer a question of either kind as the model writes: pieces of text, then the whole; for a lane's thread."""
         if question.visual is None:
-            return self.grounder.stream(question.image, self.said(question), **question.settings)
+            pieces = self.grounder.stream(question.image, self.said(question), **question.settings)
+            return (self._noted(question, piece) for piece in pieces)
         return stream(self.grounder, question.image, question.text, question.visual, **question.settings)
 
     def segment(self, image: MedicalImage, prompt: Prompt) -> Work:
@@ -142,7 +150,15 @@ class Service:
     def answer(self, questions: list[Question]) -> Iterable[Result | MedgroundError]:
         """Answer where-questions of equal settings in one batch; for a lane's thread."""
         pairs = [(question.image, self.said(question)) for question in questions]
-        return self.grounder.ground_each(pairs, **questions[0].settings, batch_size=len(pairs))
+        answers = self.grounder.ground_each(pairs, **questions[0].settings, batch_size=len(pairs))
+        return (self._noted(question, answer) for question, answer in zip(questions, answers, strict=True))
+
+    def _noted(self, question: Question, answer: Answer) -> Answer:
+        """Return an answer with a note where its region was told to a model that was trained on bare questions."""
+        reasoner = self.grounder.reasoner
+        if question.region is None or not isinstance(answer, Result) or getattr(reasoner, "template", "") != "nano-v1":
+            return answer
+        return replace(answer, notes=(*answer.notes, UNHEARD.format(reasoner.name)))
 
 
 def checked(text: str) -> str:
