@@ -287,21 +287,12 @@ def _batch(
     asking: dict[str, Any],
     as_json: bool,
 ) -> None:
-    from rich import progress
-    from rich.console import Console
-
+    from medground._progress import counting_bar
     from medground.batch import read_pairs, run_batch
 
     pairs = read_pairs(source, question, **reading)
-    bar = progress.Progress(
-        progress.TextColumn("{task.completed}/{task.total}"),
-        progress.BarColumn(),
-        progress.TextColumn("{task.description}"),
-        progress.TimeElapsedColumn(),
-        progress.TimeRemainingColumn(),
-        console=Console(stderr=True),
-        disable=as_json,
-    )
+    bar = counting_bar("{task.completed}/{task.total}")
+    bar.disable = as_json
     task = bar.add_task("", total=len(pairs))
 
     def on_row(now: BatchProgress) -> None:
