@@ -308,11 +308,13 @@ def test_soft_numbers_cost_by_their_distance(spread, nano):
         return float(places)
 
     assert cost(ids[0]) < cost(ids[1]) < cost(ids[2])
+    assert loss.is_number(ids).tolist() == [True, True, True, False]
     assert loss.is_coordinate(ids, torch.tensor([bracket, comma, word, bracket])).tolist() == [True, True, False, False]
     exact = torch.full((1, len(tokenizer)), float("-1e4"))
-    exact[0, loss.ids] = loss.humps[500].clamp(min=1e-30).log()
-    assert float(loss(exact, label, before)[0]) == pytest.approx(0.0, abs=1e-5)
-    assert float(loss(exact, label, torch.tensor([word]))[0]) == 0.0, "a number in a sentence is a word"
+    for hump, there in ((1, bracket), (0, word)):
+        exact[0, loss.ids] = loss.humps[hump, 500].clamp(min=1e-30).log()
+        assert float(loss(exact, label, torch.tensor([there]))[0]) == pytest.approx(0.0, abs=1e-5)
+    assert float(loss(exact, label, before)[0]) > 0.1, "a number in a sentence has a narrower hump than a coordinate"
 
 
 def test_the_answer_that_is_taught_is_the_rows_own(nano, data, tmp_path):

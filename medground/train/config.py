@@ -132,11 +132,11 @@ class SftConfig(_Part):
     Parameters
     ----------
     soft_coordinates : float
-        Width of the hump over neighbouring numbers that is the target of a coordinate, in thousandths of the picture
-        (`medground.train.sft.number_targets`); 0 is plain next-token loss. For models whose numbers 0 to 1000 are
-        single tokens.
+        Width of the hump over neighbouring numbers that is the target of a coordinate, in thousandths of the picture;
+        other numbers have one that is a tenth as wide (`medground.train.numbers`). 0 is plain next-token loss. For
+        models whose numbers 0 to 1000 are single tokens.
     text_weight : float
-        Weight of the words' loss against the coordinates', where `soft_coordinates` is above 0.
+        Weight of the words' loss against the numbers', where `soft_coordinates` is above 0.
     max_tokens : int
         A row with more tokens, image included, is refused: a cut answer would teach cut answers.
     """

@@ -1,7 +1,8 @@
-"""The loss of coordinates that are one token each: a narrow hump over neighbouring numbers in place of one number.
+"""The loss of numbers that are one token each: a narrow hump over neighbouring numbers in place of one number.
 
-Being 3 thousandths off then costs less than being 300 off, which next-token loss doesn't know. Other numbers ("at 74 %
-of the width") are words.
+A coordinate that is 3 thousandths off then costs less than one that is 300 off, which next-token loss doesn't know. The
+same holds of other numbers ("at 74 % of the width"), whose hump is narrower. Both weigh as much as coordinates do: a
+reasoning that computes stands and falls with them, and among so many words they would hardly be learned.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ from medground.errors import ConfigError
 from medground.train.nano import NUMBERS
 
 __all__ = ["NumberLoss", "number_targets"]
+
+NARROW = 0.1
+"""Width of the hump of numbers in a sentence, such as per cent, over that of coordinates."""
 
 
 def number_targets(spread: float) -> torch.Tensor:
@@ -30,7 +34,8 @@ class NumberLoss:
     ----------
     tokenizer : transformers.PreTrainedTokenizerBase
     spread : float
-        Width of the hump over neighbouring numbers.
+        Width of the hump over neighbouring coordinates, in thousandths of the picture; that of other numbers is a
+        tenth of it.
     device : torch.device
 
     Raises
@@ -46,31 +51,32 @@ class NumberLoss:
         self.ids = torch.tensor(ids, device=device)
         self.number_of = torch.full((len(tokenizer),), -1, device=device)
         self.number_of[self.ids] = torch.arange(NUMBERS, device=device)
-        self.humps = number_targets(spread).to(device)
+        self.humps = torch.stack([number_targets(spread * NARROW), number_targets(spread)]).to(device)
         ends = [tokenizer.decode([token]).rstrip().endswith(("[", ",")) for token in range(len(tokenizer))]
         self.opens = torch.tensor(ends, device=device)
+
+    def is_number(self, labels: torch.Tensor) -> torch.Tensor:
+        """Return which labels (ids of tokens, none of them -100) are numbers."""
+        return self.number_of[labels] >= 0
 
     def is_coordinate(self, labels: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
         """Return which labels are coordinates: numbers that follow a bracket or a comma.
 
         Parameters
         ----------
-        labels : torch.Tensor
-            Ids of tokens, none of them -100.
-        before : torch.Tensor
-            The token before each, of the same shape.
+        labels, before : torch.Tensor
+            Ids of tokens, none of them -100, and the token before each, of the same shape.
         """
-        return (self.number_of[labels] >= 0) & self.opens[before]
+        return self.is_number(labels) & self.opens[before]
 
     def __call__(
         self, logits: torch.Tensor, labels: torch.Tensor, before: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the summed loss of coordinates and that of words, for logits (N, V), labels (N,) and before (N,)."""
-        numbers = self.number_of[labels]
+        """Return the summed loss of numbers and that of words, for logits (N, V), labels (N,) and before (N,)."""
         scores = torch.log_softmax(logits.float(), dim=-1)
-        is_number = self.is_coordinate(labels, before)
+        is_number = self.is_number(labels)
         words = functional.nll_loss(scores[~is_number], labels[~is_number], reduction="sum")
-        humps = self.humps[numbers[is_number]]
+        labels, before, scores = labels[is_number], before[is_number], scores[is_number][:, self.ids]
+        humps = self.humps[self.is_coordinate(labels, before).long(), self.number_of[labels]]
         # Less the humps' own entropy, so that a perfect prediction costs nothing.
-        places = (torch.xlogy(humps, humps) - humps * scores[is_number][:, self.ids]).sum()
-        return places, words
+        return (torch.xlogy(humps, humps) - humps * scores).sum(), words

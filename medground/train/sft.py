@@ -212,7 +212,7 @@ class NanoTrainer(Trainer):  # type: ignore[misc]
                 return nothing
             logits = model.lm_head(hidden[:, :-1][told])
         labels, before = labels[told], inputs["input_ids"][:, :-1][told]
-        numbers = int(self.number_loss.is_coordinate(labels, before).sum())
+        numbers = int(self.number_loss.is_number(labels).sum())
         places, words = self.number_loss(logits, labels, before)
         places, words = places / max(1, numbers), words / max(1, int(told.sum()) - numbers)
         if self.state.global_step % self.args.logging_steps == 0:

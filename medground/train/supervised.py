@@ -90,10 +90,10 @@ class RowTrainer(SFTTrainer):
             return super()._get_num_items_in_batch(batch_samples, device)
         counts = torch.zeros(2, dtype=torch.long, device=device)
         for batch in batch_samples:
-            labels, before = batch["labels"][:, 1:].to(device), batch["input_ids"][:, :-1].to(device)
-            told = labels != -100
-            numbers = self.number_loss.is_coordinate(labels[told], before[told]).sum()
-            counts += torch.stack([numbers, told.sum() - numbers])
+            labels = batch["labels"][:, 1:].to(device)
+            told = labels[labels != -100]
+            numbers = self.number_loss.is_number(told).sum()
+            counts += torch.stack([numbers, len(told) - numbers])
         return self.accelerator.gather(counts[None]).sum(dim=0)
 
     def compute_loss(
