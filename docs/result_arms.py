@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from medground.evaluate.cells import Measure
 from medground.evaluate.tables import MEASURES
+from medground.evaluate.vqa.tables import MEASURES as VISUAL_MEASURES
+from medground.evaluate.vqa.tables import PARTING
 
 ABLATION = {
     "untrained": "fresh weights",
@@ -28,6 +30,48 @@ FEW = {
 }
 """The arms of recipes/nano_few_labels.sh."""
 
+THREE_WAY = {
+    "sft-all": "supervised on all visual questions",
+    "sft-eighth": "supervised on one eighth of them, drawn evenly, for as many epochs",
+    "grpo-eighth": "then GRPO on the same eighth",
+    "sft-eighth-continued": "instead of GRPO supervised on the same eighth for as many seconds as that took",
+}
+"""The arms of recipes/nano_vqa_three_way.sh."""
+
+WHOLE = "sft-all"
+STARTED = (WHOLE, "sft-eighth")
+"""Those that begin from the experiment's start; the others begin from the last of these."""
+
+BLIND = {
+    "frequent-answer": "the most frequent answer to questions of a type and style",
+    "random-answer": "an answer drawn at random",
+    "text-only": "a naive Bayes classifier of the words, which doesn't see the picture",
+}
+"""The baselines of that experiment."""
+
+PAIRS = (
+    ("grpo-eighth", "sft-eighth"),
+    ("grpo-eighth", "sft-eighth-continued"),
+    ("grpo-eighth", WHOLE),
+    ("sft-eighth", WHOLE),
+    ("sft-eighth-continued", WHOLE),
+    ("grpo-eighth", "text-only"),
+    (WHOLE, "text-only"),
+)
+"""What is held against what there, the first less the second."""
+
+COMES_TO = 0.02
+"""No further below may the interval of a difference reach, for the one to come to the other."""
+
+BOTH_TASKS = ("joint", "grounding-alone")
+"""One model for both tasks, unless another arm is chosen, and one for grounding alone (recipes/nano_both_tasks.sh)."""
+
+PAID = 0.01
+"""So much, of a figure of grounding, may the model for both tasks be below the one for grounding alone."""
+
+VISUAL_TEST = "test"
+"""The folder of an arm in which its answers to visual questions lie."""
+
 BASE = "sft-continued"
 """What the arms are held against: the same compute without reinforcement."""
 
@@ -36,6 +80,9 @@ HALF = ("eighth", "all")
 
 MODES = {"reason": "test-reason", "direct": "test-direct"}
 """Modes of asking, and the folder of an arm in which its answers lie."""
+
+ASKED = {"reason": "with reasoning", "direct": "without reasoning"}
+"""The same in words."""
 
 GREEDY: dict[str, Measure] = {
     **{name: MEASURES[name] for name in ("box_iou", "box_iou_categories", "dice")},
@@ -53,6 +100,18 @@ SAMPLED: dict[str, Measure] = {
     "sampled_readable": Measure("Readable", "", "sampled_readable"),
 }
 """The same of the sampled answers; no masks are drawn for those."""
+
+ANSWERS: dict[str, Measure] = {
+    name: VISUAL_MEASURES[name] for name in ("closed", "single", "multi", "open", "types", "sampled")
+}
+"""Of answers to visual questions, by name."""
+
+REGIONS: dict[str, Measure] = {
+    **{name: VISUAL_MEASURES[name] for name in ("v_score", "located", "agreement")},
+    **PARTING,
+    "readable": VISUAL_MEASURES["readable"],
+}
+"""Of their regions, and how far the two go together."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +137,11 @@ CLOSED = 0.5
 """So much of the distance from an eighth of the labels to all is to be closed."""
 
 
+def by_itself(name: str) -> bool:
+    """Return whether an arm has a section of its own, and no place in the ablation."""
+    return name in FEW or name in BOTH_TASKS
+
+
 def few_base(name: str) -> str:
     """Return what an arm of the experiment with few labels is held against."""
     return "eighth" if name == "eighth-continued" else "eighth-continued"
@@ -85,4 +149,4 @@ def few_base(name: str) -> str:
 
 def title(name: str) -> str:
     """Return an arm's sentence; its folder's name where none is known."""
-    return {**ABLATION, **FEW}.get(name, f"`{name}`")
+    return {**ABLATION, **FEW, **THREE_WAY, **BLIND}.get(name, f"`{name}`")

@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
-import math
 import textwrap
 from collections.abc import Iterator, Sequence
-from typing import Any
 
-from result_arms import ABLATION, BASE, CLOSED, FEW, GAIN, GREEDY, HALF, SAMPLED, TARGETS, few_base, title
+from result_arms import (
+    ABLATION,
+    ASKED,
+    BASE,
+    BLIND,
+    CLOSED,
+    FEW,
+    GAIN,
+    GREEDY,
+    HALF,
+    SAMPLED,
+    TARGETS,
+    THREE_WAY,
+    by_itself,
+    few_base,
+    title,
+)
+from result_both import both_tasks
+from result_tables import INTERVALS, NOTHING, PLAIN, SIGNED, Told, as_cells, as_table, picture, plain, signed, up
+from result_vqa_page import questions
 
 from medground import RESEARCH_USE
 from medground.evaluate.cases import FATES
-from medground.evaluate.cells import LEVEL, ROUNDS, Cell, Column, Line, Measure, Table, as_text, number
+from medground.evaluate.cells import Cell, Line, Measure, as_text, number
 
 WORST = 20
 """Categories that are listed."""
 
-_MODES = {"reason": "with reasoning", "direct": "without reasoning"}
 _HELD = ("box_iou", "box_iou_categories", "dice", "pdice", "claims", "absence", "sampled_box_iou")
-_SIGNED = Column("", places=3, signed=True)
-_PLAIN = Column("", places=3)
-
-Told = dict[str, Any]
 
 
 def page(told: Told, pictures: Sequence[str]) -> str:
@@ -40,6 +52,8 @@ def page(told: Told, pictures: Sequence[str]) -> str:
         *_against(told, pictures),
         *_targets(told),
         *_few(told, pictures),
+        *questions(told, pictures),
+        *both_tasks(told),
         *_categories(told),
         *_trainings(told, pictures),
         *_over_time(told, pictures),
@@ -69,39 +83,27 @@ def _head(told: Told) -> Iterator[str]:
 def _asked(told: Told) -> str:
     data = told["data"]
     if data is None:
-        return "No arm has been evaluated."
+        return "No arm has been evaluated on grounding."
     said = (
-        f"Figures are of {data['rows']:,} questions of split {data['split']} (digest {data['digest']}), "
-        f"{data['absent']:,} of them about absent targets, {data['patients']:,} patients, {data['categories']} "
-        "categories, answered greedily"
+        f"Figures of grounding are of {data['rows']:,} questions{', drawn by chance,' if data['limit'] else ''} of "
+        f"split {data['split']} (digest {data['digest']}), {data['absent']:,} of them about absent targets, "
+        f"{data['patients']:,} patients, {data['categories']} categories, answered greedily"
     )
     if data["samples"]:
         said += f"; {data['samples']} more answers to each were sampled at temperature {data['temperature']}"
     if data["segmenter"]:
         said += f". Masks are those that {data['segmenter']}, which no arm changes, draws for the greedy answers"
-    return (
-        f"{said}. What can't be read, or says wrongly that the target is absent, counts 0. Intervals hold {LEVEL:.0%} "
-        f"of {ROUNDS:,} bootstrap samples, in which patients are drawn, not questions."
-    )
-
-
-def _picture(name: str, alt: str, pictures: Sequence[str]) -> str:
-    return f"![{alt}](images/results/{name}.png)" if name in pictures else ""
+    return f"{said}. What can't be read, or says wrongly that the target is absent, counts 0. {INTERVALS}"
 
 
 def _figures(told: Told, name: str, mode: str) -> dict[str, Cell]:
     found = told["arms"].get(name, {}).get("modes", {}).get(mode, {}).get("figures", {})
-    return {measure: _cell(values) for measure, values in found.items()}
+    return as_cells(found)
 
 
 def _less(told: Told, name: str, mode: str, against: str = "against") -> dict[str, Cell]:
     found = told["arms"].get(name, {}).get("modes", {}).get(mode, {}).get(against, {})
-    return {measure: _cell(values) for measure, values in found.items()}
-
-
-def _cell(values: Sequence[float | None]) -> Cell:
-    value, low, high, n = values
-    return Cell(*(float("nan") if each is None else float(each) for each in (value, low, high)), int(n or 0))
+    return as_cells(found)
 
 
 # -- the ablation -----------------------------------------------------------------------------------------------------
@@ -109,13 +111,13 @@ def _cell(values: Sequence[float | None]) -> Cell:
 
 def _ablation(told: Told, pictures: Sequence[str]) -> Iterator[str]:
     """Yield the table of arms, one for each way of asking and answering."""
-    names = [name for name in told["arms"] if name not in FEW]
+    names = [name for name in told["arms"] if not by_itself(name)]
     yield "## The ablation"
     if not any(told["arms"][name]["modes"] for name in names):
         yield "No arm of recipes/nano_ablation.sh has been evaluated."
         return
     yield "\n".join(f"- `{name}`: {title(name)}{_seeds(told, name)}" for name in names if name in ABLATION)
-    for mode, asked in _MODES.items():
+    for mode, asked in ASKED.items():
         for measures, how in ((GREEDY, "greedy answers"), (SAMPLED, "sampled answers, their mean")):
             rows = [(name, figures) for name in names if (figures := _figures(told, name, mode))]
             if table := _values(f"Asked {asked}, {how}", rows, measures):
@@ -138,36 +140,31 @@ def _values(heading: str, rows: Sequence[tuple[str, dict[str, Cell]]], measures:
     best = {name: max(round(figures[name].value, 3) for _, figures in rows if figures[name].n) for name in shown}
     lines = []
     for arm, figures in rows:
-        told = [as_text(figures[name]._replace(low=0, high=0), _PLAIN) for name in shown]
+        told = [as_text(figures[name]._replace(low=0, high=0), PLAIN) for name in shown]
         bold = [len(rows) > 1 and round(figures[name].value, 3) == best[name] for name in shown]
         lines.append(Line(arm, tuple(f"**{each}**" if top else each for each, top in zip(told, bold, strict=True))))
     halves = [max(max(f.high - f.value, f.value - f.low) for _, f in _of(rows, name)) for name in shown]
-    lines.append(Line("± at most", tuple(number(half, _PLAIN) for half in halves)))
-    return _table(heading, "arm", [measures[name].title for name in shown], lines)
+    lines.append(Line("± at most", tuple(number(half, PLAIN) for half in halves)))
+    return as_table(heading, "arm", [measures[name].title for name in shown], lines)
 
 
 def _of(rows: Sequence[tuple[str, dict[str, Cell]]], name: str) -> list[tuple[str, Cell]]:
     return [(arm, figures[name]) for arm, figures in rows if figures[name].n]
 
 
-def _table(heading: str, corner: str, heads: Sequence[str], lines: Sequence[Line], note: str = "") -> str:
-    made = Table("", heading, corner, tuple(Column(head) for head in heads), tuple(lines), note)
-    return made.to_markdown().removeprefix("## \n\n") if not heading else f"#{made.to_markdown()}"
-
-
 def _against(told: Told, pictures: Sequence[str]) -> Iterator[str]:
     """Yield the paired differences from supervision continued."""
     yield f"## Against supervision continued (`{BASE}`)"
     tables = []
-    for mode, asked in _MODES.items():
-        names = [name for name in told["arms"] if name not in FEW and _less(told, name, mode)]
+    for mode, asked in ASKED.items():
+        names = [name for name in told["arms"] if not by_itself(name) and _less(told, name, mode)]
         if not names:
             continue
         found = {name: _less(told, name, mode) for name in names}
         shown = [each for each in _HELD if any(cells[each].n for cells in found.values())]
-        lines = [Line(name, tuple(as_text(found[name][each], _SIGNED) for each in shown)) for name in names]
+        lines = [Line(name, tuple(as_text(found[name][each], SIGNED) for each in shown)) for name in names]
         heads = [f"sampled {SAMPLED[each].title}" if each in SAMPLED else GREEDY[each].title for each in shown]
-        tables.append(_table(f"Differences {asked}", "arm", heads, lines))
+        tables.append(as_table(f"Differences {asked}", "arm", heads, lines))
     if not tables:
         yield f"`{BASE}` or what could be held against it has not been evaluated."
         return
@@ -175,7 +172,7 @@ def _against(told: Told, pictures: Sequence[str]) -> Iterator[str]:
         "Differences on the same questions, each bootstrap sample of patients taken for both. Same start and data; the "
         "time that each took is told under [trainings](#trainings)."
     )
-    yield _picture("differences", f"Differences of each arm from {BASE}; dotted: {GAIN:g}, what is aimed at", pictures)
+    yield picture("differences", f"Differences of each arm from {BASE}; dotted: {GAIN:g}, what is aimed at", pictures)
     yield from tables
 
 
@@ -202,7 +199,7 @@ def _targets(told: Told) -> Iterator[str]:
         else "Asked with reasoning. No arm is chosen here to be handed out: validation questions are to choose it."
     )
     heads.append(f"{100 * GAIN:g} points of IoU or Dice over `{BASE}`, 0 outside of the interval")
-    yield _table("", "arm", heads, lines, chosen)
+    yield as_table("", "arm", heads, lines, chosen)
 
 
 def _reached(found: Cell, least: float) -> str:
@@ -216,18 +213,7 @@ def _reached(found: Cell, least: float) -> str:
     if not found.n:
         return "not measured"
     missed = least - found.value
-    return f"{as_text(found, _PLAIN)}: " + (f"missed by {_up(missed)}" if missed > 0 else "reached")
-
-
-def _up(value: float) -> str:
-    """Return what is missing, never less than it is: a miss is never told as one by 0.000.
-
-    Examples
-    --------
-    >>> _up(0.05), _up(0.00001), _up(0.1234)
-    ('0.050', '0.001', '0.124')
-    """
-    return f"{math.ceil(round(value * 1000, 6)) / 1000:.3f}"
+    return f"{plain(found)}: " + (f"missed by {up(missed)}" if missed > 0 else "reached")
 
 
 def _gained(less: dict[str, Cell]) -> str:
@@ -237,12 +223,12 @@ def _gained(less: dict[str, Cell]) -> str:
         return "not measured"
     good = [each for each in known if each[1].value >= GAIN and each[1].low > 0]
     name, found = max(good or known, key=lambda each: each[1].value)
-    said = f"{GREEDY[name].title} {as_text(found, _SIGNED)}: "
+    said = f"{GREEDY[name].title} {signed(found)}: "
     if good:
         return f"{said}reached"
     if found.value >= GAIN:
         return f"{said}missed, the interval holds 0"
-    return f"{said}missed by {_up(GAIN - found.value)}"
+    return f"{said}missed by {up(GAIN - found.value)}"
 
 
 # -- few labels -------------------------------------------------------------------------------------------------------
@@ -252,17 +238,17 @@ def _few(told: Told, pictures: Sequence[str]) -> Iterator[str]:
     """Yield what reinforcement makes of rows whose labels only reward."""
     yield "## Few labels"
     names = [name for name in FEW if name in told["arms"]]
-    if not any(_figures(told, name, mode) for name in names for mode in _MODES):
+    if not any(_figures(told, name, mode) for name in names for mode in ASKED):
         yield "The experiment with few labels (recipes/nano_few_labels.sh) has not been evaluated."
-        yield _picture("few-labels", "Checks on validation rows against the time of training", pictures)
+        yield picture("few-labels", "Checks on validation rows against the time of training", pictures)
         return
     yield "\n".join(f"- `{name}`: {title(name)}{_seeds(told, name)}" for name in names)
-    for mode, asked in _MODES.items():
+    for mode, asked in ASKED.items():
         rows = [(name, figures) for name in names if (figures := _figures(told, name, mode))]
         if table := _values(f"Few labels, asked {asked}", rows, GREEDY):
             yield table
         yield from _closed(told, mode, asked)
-    yield _picture("few-labels", "Checks on validation rows against the time of training", pictures)
+    yield picture("few-labels", "Checks on validation rows against the time of training", pictures)
 
 
 def _closed(told: Told, mode: str, asked: str) -> Iterator[str]:
@@ -278,24 +264,19 @@ def _closed(told: Told, mode: str, asked: str) -> Iterator[str]:
         cells: list[str] = []
         for measure in shown:
             closed = closed_share(low[measure].value, figures[measure].value, high[measure].value)
-            cells += [closed, as_text(half[measure], _SIGNED)]
+            cells += [closed, as_text(half[measure], SIGNED)]
         lines.append(Line(name, tuple(cells)))
     heads = [head for name in shown for head in (f"{GREEDY[name].title} closed", "above half-way")]
     note = (
         f"Aimed at: `eighth-grpo` closes {CLOSED:.0%} or more of the distance from `{HALF[0]}` to `{HALF[1]}`. Above "
         "half-way: the arm's figure less the mean of those two, on the same questions."
     )
-    yield _table(f"Distance closed, asked {asked}", "arm", heads, lines, note)
+    yield as_table(f"Distance closed, asked {asked}", "arm", heads, lines, note)
     less = [(name, _less(told, name, mode)) for name in names]
-    shown = [name for name in shown if any(found.get(name, _NOTHING).n for _, found in less)]
-    held = [
-        Line(f"{name} − {few_base(name)}", tuple(as_text(each[at], _SIGNED) for at in shown)) for name, each in less
-    ]
+    shown = [name for name in shown if any(found.get(name, NOTHING).n for _, found in less)]
+    held = [Line(f"{name} − {few_base(name)}", tuple(as_text(each[at], SIGNED) for at in shown)) for name, each in less]
     if shown:
-        yield _table(f"Paired differences, asked {asked}", "pair", [GREEDY[name].title for name in shown], held)
-
-
-_NOTHING = Cell(math.nan, math.nan, math.nan, 0)
+        yield as_table(f"Paired differences, asked {asked}", "pair", [GREEDY[name].title for name in shown], held)
 
 
 def closed_share(low: float, found: float, high: float) -> str:
@@ -338,7 +319,7 @@ def _categories(told: Told) -> Iterator[str]:
             f"{count} of {each['rows']}: {FATES[fate]}" for fate, count in each["fates"].items() if fate != "right"
         ]
         lines.append(Line(each["name"], (*cells, faults[0] if faults else "–")))
-    yield _table("", "category", heads, lines)
+    yield as_table("", "category", heads, lines)
 
 
 def _trainings(told: Told, pictures: Sequence[str]) -> Iterator[str]:
@@ -350,7 +331,7 @@ def _trainings(told: Told, pictures: Sequence[str]) -> Iterator[str]:
             method = (
                 f"GRPO, {each['recipe']}" if each["recipe"] else {"sft": "supervised"}.get(each["kind"], each["kind"])
             )
-            against = f"{each['seconds'] / base:.2f}" if base and name not in FEW else "–"
+            against = f"{each['seconds'] / base:.2f}" if base and not by_itself(name) else "–"
             cells = (method, f"{each['steps']:,}", f"{each['sequences']}", f"{each['seconds']:,.0f}", against)
             shown = name if len(arm["training"]) == 1 else f"{name}, run {at + 1}"
             lines.append(Line(shown, (*cells, "yes" if each["finished"] else "no")))
@@ -358,14 +339,14 @@ def _trainings(told: Told, pictures: Sequence[str]) -> Iterator[str]:
         yield "No training was given."
         return
     heads = ["method", "steps", "sequences a step", "seconds", f"of {BASE}'s", "finished"]
-    yield _table("", "arm", heads, lines, "Seconds of the clock, checks on validation rows included.")
+    yield as_table("", "arm", heads, lines, "Seconds of the clock, checks on validation rows included.")
     if "validation" in pictures:
-        rows = sorted({each["rows"] for name, each in told["curves"].items() if name not in FEW})
+        rows = sorted({each["rows"] for name, each in told["curves"].items() if not by_itself(name)})
         yield f"Checks on {' or '.join(f'{count:,}' for count in rows)} validation rows, greedy answers:"
-        yield _picture("validation", "Checks on validation rows against the time of training", pictures)
+        yield picture("validation", "Checks on validation rows against the time of training", pictures)
     if "terms" in pictures:
         yield "What each term of the reward earned in training, mean of the sampled answers:"
-        yield _picture("terms", "Rewards by term over the steps of each arm", pictures)
+        yield picture("terms", "Rewards by term over the steps of each arm", pictures)
 
 
 def _spent(told: Told, name: str) -> float:
@@ -384,12 +365,14 @@ def _over_time(told: Told, pictures: Sequence[str]) -> Iterator[str]:
         f"`{shown['arm']}`, one question a line, one check a column; white: the true box, orange: the answered one. "
         f"Pictures (CC0) of {sources}."
     )
-    yield _picture("over-time", f"Answers of {shown['arm']} to the same questions at several steps", pictures)
+    yield picture("over-time", f"Answers of {shown['arm']} to the same questions at several steps", pictures)
 
 
 def _missing(told: Told) -> Iterator[str]:
     """Yield what isn't there, so that nobody takes a gap for a result."""
     names = [name for name in (*ABLATION, *FEW) if not told["arms"].get(name, {}).get("modes")]
+    visual = told["visual"]["arms"] if told["visual"] else {}
+    names += [name for name in (*THREE_WAY, *BLIND) if name not in visual]
     said = [*told["left_out"]]
     if names:
         said.append(f"evaluations of {', '.join(f'`{name}`' for name in names)}: none was given")

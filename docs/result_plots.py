@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 from plotting import LOOKS, STYLE
-from result_arms import BASE, FEW, GAIN
+from result_arms import BASE, BOTH_TASKS, FEW, GAIN, by_itself
 
 from medground.data.pixels import open_image
 from medground.data.rows import Row
@@ -38,13 +38,14 @@ def plots(told: dict[str, Any]) -> dict[str, bytes]:
         "validation": _validation(told["curves"], _ours(told["curves"], few=False)),
         "few-labels": _validation(told["curves"], _ours(told["curves"], few=True)),
         "terms": _terms(told["terms"]),
+        "visual-terms": _terms(told["visual"]["terms"]) if told["visual"] else None,
         "differences": _differences(told["arms"]),
     }
     return {name: drawn for name, drawn in found.items() if drawn is not None}
 
 
 def _ours(curves: dict[str, Any], *, few: bool) -> list[str]:
-    return [name for name in curves if (name in FEW) is few]
+    return [name for name in curves if name not in BOTH_TASKS and (name in FEW) is few]
 
 
 def _figure(columns: int, rows: int, height: float) -> Any:
@@ -110,7 +111,7 @@ def _terms(terms: dict[str, Any]) -> bytes | None:
 def _differences(arms: dict[str, Any]) -> bytes | None:
     """Draw how far each arm is from supervision continued, with the intervals."""
     names = [
-        name for name in arms if name not in FEW and any("against" in each for each in arms[name]["modes"].values())
+        name for name in arms if not by_itself(name) and any("against" in each for each in arms[name]["modes"].values())
     ]
     if not names:
         return None

@@ -2,211 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from result_arms import ABLATION, BASE, FEW, GREEDY, HALF, MODES, SAMPLED, few_base
+from result_arms import ABLATION, BASE, BOTH_TASKS, FEW, GREEDY, HALF, MODES, SAMPLED, few_base
+from result_folders import Arm, mean_of, read_arms
+from result_vqa import as_values, visual
 
 from medground.errors import ConfigError
 from medground.evaluate.cases import fate
-from medground.evaluate.cells import Cell, Measure, cell, difference, size_of
-from medground.evaluate.predictions import read_run
-from medground.evaluate.score import Scored, score_run
-from medground.train.curves import RunLog, series
-
-POINTS = 60
-"""Points of a curve, at most."""
-
-_NAMED = re.compile(r"(?P<arm>[A-Za-z0-9][\w.-]*?)(?:@(?P<seed>\d+))?")
-
-
-@dataclass(frozen=True)
-class Training:
-    """What `medground train` left in a folder."""
-
-    folder: Path
-    settings: dict[str, Any]
-    lines: list[dict[str, Any]]
-
-    @property
-    def finished(self) -> bool:
-        """Whether it came to its end: the model is written last."""
-        return (self.folder / "model").is_dir()
-
-    @cached_property
-    def clock(self) -> list[tuple[int, float]]:
-        """Steps with the seconds that were spent until then, all processes of a resumed run together."""
-        found, before, last = [], 0.0, 0.0
-        for line in self.lines:
-            if (now := line.get("seconds")) is None:
-                continue
-            if now < last:  # each process counts from its own start
-                before += last
-            last = now
-            found.append((line["step"], before + now))
-        return found
-
-    def seconds(self, step: int) -> float:
-        """Return the seconds until a step was made."""
-        return max((seconds for at, seconds in self.clock if at <= step), default=0.0)
-
-    def told(self) -> dict[str, Any]:
-        """Return what a table says of it."""
-        steps = max((line["step"] for line in self.lines), default=0)
-        kind = str(self.settings.get("kind", ""))
-        recipe = self.settings.get("grpo", {}).get("recipe", "") if kind == "grpo" else ""
-        sequences = self.settings.get("batch", 1) * self.settings.get("accumulation", 1)
-        return {
-            "kind": kind,
-            "recipe": recipe,
-            "steps": steps,
-            "sequences": sequences,
-            "seconds": round(self.seconds(steps), 1),
-            "finished": self.finished,
-        }
-
-    def checks(self) -> dict[str, Any]:
-        """Return the curves of its checks on validation rows; empty without any."""
-        made = [line for line in self.lines if line.get("checkup")]
-        if not made:
-            return {}
-        names = ("box_iou", "box_iou_categories", "dice", "absence_balanced")
-        told: dict[str, Any] = {"rows": made[-1]["checkup"].get("rows", 0), "steps": [line["step"] for line in made]}
-        told["seconds"] = [round(self.seconds(line["step"]), 1) for line in made]
-        for name in names:
-            if any(line["checkup"].get(name) is not None for line in made):
-                told[name] = [line["checkup"].get(name) for line in made]
-        return told
-
-    def terms(self) -> dict[str, list[list[float]]]:
-        """Return the rewards of its training by term; empty where it had none."""
-        found = dict(series(self.lines).get("Reward by term", {}))
-        return {name: thinned(curve) for name, curve in found.items()}
-
-
-@dataclass
-class Arm:
-    """An arm with all of its seeds: its trainings, and for each mode its scored answers to the test questions."""
-
-    name: str
-    trainings: list[Training] = field(default_factory=list)
-    runs: dict[str, list[Scored]] = field(default_factory=dict)
-
-    def scored(self, mode: str) -> Scored | None:
-        """Return its answers in a mode, each row's figures the mean of the seeds'."""
-        return mean_of(self.runs[mode]) if self.runs.get(mode) else None
-
-
-def thinned(curve: Sequence[tuple[int, float]]) -> list[list[float]]:
-    """Return a curve of at most `POINTS`: means of neighbours."""
-    parts = np.array_split(np.asarray(curve, np.float64), min(POINTS, len(curve)))
-    return [[int(part[-1, 0]), round(float(part[:, 1].mean()), 4)] for part in parts]
-
-
-def mean_of(several: Sequence[Scored]) -> Scored:
-    """Return runs as one whose figures are their means, row by row, on the rows that all have."""
-    if len(several) == 1:
-        return several[0]
-    known = [{one.id: figures for one, figures in zip(each.predictions, each.figures, strict=True)} for each in several]
-    shared = [at for at, one in enumerate(several[0].predictions) if all(one.id in each for each in known)]
-    figures = []
-    for at in shared:
-        row = [each[several[0].predictions[at].id] for each in known]
-        figures.append({name: float(np.mean([each[name] for each in row])) for name in row[0]})
-    run = several[0].run
-    kept = tuple(several[0].predictions[at] for at in shared)
-    return Scored(type(run)(run.name, run.folder, run.info, kept), tuple(figures))
-
-
-def read_arms(folders: Sequence[Path]) -> tuple[dict[str, Arm], list[str]]:
-    """Return the arms in folders of runs, in the order of the tables, and sentences about what was left out.
-
-    Raises
-    ------
-    ConfigError
-        When there is none, a run can't be read, or evaluations aren't of the same rows.
-    """
-    arms: dict[str, Arm] = {}
-    left_out: list[str] = []
-    for folder in folders:
-        if not folder.is_dir():
-            raise ConfigError(f"{folder}: is no folder; give the one in which the arms' folders lie")
-        for place in sorted(path for path in folder.iterdir() if path.is_dir()):
-            named = _NAMED.fullmatch(place.name)
-            if named is not None:
-                _read_arm(place, arms.setdefault(named["arm"], Arm(named["arm"])), left_out)
-    known = {name: arm for name, arm in arms.items() if arm.trainings or arm.runs}
-    if not known:
-        raise ConfigError(
-            f"{', '.join(map(str, folders))}: holds no run; an arm is a folder ARM of medground train, with "
-            f"{' and '.join(MODES.values())} of medground eval in it"
-        )
-    _hold_alike(known)
-    order = [*ABLATION, *FEW]
-    ranked = sorted(known, key=lambda name: (order.index(name) if name in order else len(order), name))
-    return {name: known[name] for name in ranked}, left_out
-
-
-def _read_arm(place: Path, arm: Arm, left_out: list[str]) -> None:
-    if (place / "run.json").is_file():
-        training = _training(place)
-        if not training.lines:
-            left_out.append(f"the training of {place.name}: it has logged nothing yet")
-        else:
-            arm.trainings.append(training)
-            if not training.finished:
-                left_out.append(f"the end of the training of {place.name}: it isn't finished")
-    for mode, name in MODES.items():
-        folder = place / name
-        if not (folder / "run.json").is_file():
-            continue
-        run = read_run(folder)
-        if run.info.get("mode") != mode:
-            raise ConfigError(f"{folder}: is a run of mode {run.info.get('mode')!r}; evaluate with --mode {mode}")
-        there, wanted = len(run.predictions), run.info.get("data", {}).get("rows", 0)
-        if there < wanted:
-            left_out.append(f"the answers of {place.name}, {mode}: {there:,} of {wanted:,} are there")
-            continue
-        arm.runs.setdefault(mode, []).append(score_run(run))
-
-
-def _training(place: Path) -> Training:
-    try:
-        settings = json.loads((place / "run.json").read_bytes())["settings"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{place / 'run.json'}: isn't one of medground train ({error}); remove the folder") from error
-    return Training(place, settings, RunLog(place).read())
-
-
-def _hold_alike(arms: dict[str, Arm]) -> None:
-    """Refuse figures that don't compare."""
-    held: dict[str, tuple[Path, Any]] = {}
-    for run in [one.run for arm in arms.values() for several in arm.runs.values() for one in several]:
-        segmenter = run.info.get("segmenter") or {}
-        now = {
-            "data.digest": run.info.get("data", {}).get("digest"),
-            "split": run.info.get("split"),
-            "variant": run.info.get("variant"),
-            "segmenter": segmenter.get("name"),
-            "prompts": segmenter.get("prompts"),
-        }
-        if run.info.get("samples"):
-            now |= {name: run.info.get(name) for name in ("samples", "temperature")}
-        for name, value in now.items():
-            folder, wanted = held.setdefault(name, (run.folder, value))
-            if value != wanted:
-                raise ConfigError(f"{run.folder}: {name} is {value!r}, and {wanted!r} in {folder}; evaluate both alike")
-
-
-# -- figures ----------------------------------------------------------------------------------------------------------
+from medground.evaluate.cells import Measure, cell, difference, size_of
+from medground.evaluate.score import Scored
 
 
 def gathered(folders: Sequence[Path], *, shipped: str | None = None, machine: str = "") -> dict[str, Any]:
@@ -229,7 +39,8 @@ def gathered(folders: Sequence[Path], *, shipped: str | None = None, machine: st
     arms, left_out = read_arms(folders)
     if shipped is not None and shipped not in arms:
         raise ConfigError(f"--shipped {shipped}: there is no such arm; the arms are {', '.join(arms)}")
-    scored = {name: {mode: one for mode in MODES if (one := arm.scored(mode))} for name, arm in arms.items()}
+    ours = {name: arm for name, arm in arms.items() if arm.grounds}
+    scored = {name: {mode: one for mode in MODES if (one := arm.scored(mode))} for name, arm in ours.items()}
     main = shipped or next((name for name in reversed(ABLATION) if "reason" in scored.get(name, {})), None)
     told: dict[str, Any] = {
         "made": {"date": _date(arms), "machine": machine},
@@ -237,20 +48,21 @@ def gathered(folders: Sequence[Path], *, shipped: str | None = None, machine: st
         "shipped": shipped,
         "main": main,
         "left_out": left_out,
-        "arms": {name: _arm(name, arms[name], scored) for name in arms},
+        "arms": {name: _arm(name, ours[name], scored) for name in ours},
         "categories": _categories(main, scored),
+        "visual": visual(arms),
+        "both": _both(shipped or BOTH_TASKS[0], scored),
     }
-    told["curves"] = {
-        name: checks for name, arm in arms.items() if arm.trainings and (checks := arm.trainings[0].checks())
-    }
-    told["terms"] = {name: terms for name, arm in arms.items() if arm.trainings and (terms := arm.trainings[0].terms())}
+    trained = {name: arm.trainings[0] for name, arm in ours.items() if arm.trainings}
+    told["curves"] = {name: checks for name, training in trained.items() if (checks := training.checks())}
+    told["terms"] = {name: terms for name, training in trained.items() if (terms := training.terms())}
     return told
 
 
 def _date(arms: dict[str, Arm]) -> str:
     """Return the day on which the last of the runs ended."""
     files = [training.folder / "log.jsonl" for arm in arms.values() for training in arm.trainings]
-    runs = [one.run.folder for arm in arms.values() for several in arm.runs.values() for one in several]
+    runs = [one.run.folder for arm in arms.values() for one in arm.evaluations]
     files += [file for folder in runs for file in folder.glob("predictions*.jsonl")]
     return datetime.fromtimestamp(max(file.stat().st_mtime for file in files), UTC).date().isoformat()
 
@@ -271,6 +83,7 @@ def _data(scored: dict[str, dict[str, Scored]]) -> dict[str, Any] | None:
         "categories": len({each.get("category") for each in about if not each.get("absent")}),
         "digest": str(info.get("data", {}).get("digest", ""))[:12],
         "split": info.get("split"),
+        "limit": info.get("limit"),
         "segmenter": segmenter.get("name"),
         "samples": info.get("samples", 0),
         "temperature": info.get("temperature"),
@@ -286,8 +99,8 @@ def _arm(name: str, arm: Arm, scored: dict[str, dict[str, Scored]]) -> dict[str,
     }
     base = few_base(name) if name in FEW else BASE
     for mode, one in scored[name].items():
-        figures = {each: _cell(cell(one, measure)) for each, measure in GREEDY.items()}
-        figures |= {each: _cell(cell(one, measure)) for each, measure in SAMPLED.items()}
+        figures = {each: as_values(cell(one, measure)) for each, measure in GREEDY.items()}
+        figures |= {each: as_values(cell(one, measure)) for each, measure in SAMPLED.items()}
         told["modes"][mode] = {"figures": figures, "fates": dict(_fates(one))}
         if (against := scored.get(base, {}).get(mode)) is not None and name != base:
             told["modes"][mode]["against"] = _less(one, against, {**GREEDY, **SAMPLED})
@@ -298,11 +111,17 @@ def _arm(name: str, arm: Arm, scored: dict[str, dict[str, Scored]]) -> dict[str,
 
 
 def _less(one: Scored, other: Scored, measures: dict[str, Measure]) -> dict[str, list[float | None]]:
-    return {name: _cell(difference(one, other, measure)) for name, measure in measures.items()}
+    return {name: as_values(difference(one, other, measure)) for name, measure in measures.items()}
 
 
-def _cell(found: Cell) -> list[float | None]:
-    return [None if value != value else round(float(value), 5) for value in found[:3]] + [found.n]
+def _both(joint: str, scored: dict[str, dict[str, Scored]]) -> dict[str, Any] | None:
+    """Return what the model for both tasks is above the one for grounding alone; None where one wasn't asked."""
+    alone = BOTH_TASKS[1]
+    shared = [mode for mode in MODES if mode in scored.get(joint, {}) and mode in scored.get(alone, {})]
+    if not shared or joint == alone:
+        return None
+    less = {mode: _less(scored[joint][mode], scored[alone][mode], {**GREEDY, **SAMPLED}) for mode in shared}
+    return {"joint": joint, "alone": alone, "less": less}
 
 
 def _fates(scored: Scored) -> Counter[str]:

@@ -1,10 +1,11 @@
 """Write docs/results.md, its pictures and its figures from folders of runs.
 
-    python docs/results.py runs/ablation runs/few_labels --shipped grpo-medground --out docs
+    python docs/results.py runs/ablation runs/few_labels runs/vqa-three-way runs/both-tasks --shipped grpo-medground
 
 In each folder, one folder an arm: what `medground train` wrote, and in it (or alone, for a model that isn't trained
-there) ``test-reason`` and ``test-direct``, what `medground eval` wrote of its model; recipes/nano_ablation.sh and
-recipes/nano_few_labels.sh make both. ARM@1, ARM@2 are further seeds. Without folders the document is made again from
+there) what `medground eval` wrote of its model: ``test-reason`` and ``test-direct`` of grounding, ``test`` of visual
+questions. recipes/nano_ablation.sh, nano_few_labels.sh, nano_vqa_three_way.sh and nano_both_tasks.sh make such folders;
+the document is of all that are given together. ARM@1, ARM@2 are further seeds. Without folders it is made again from
 OUT/results.json. Needs the extra dev.
 """
 

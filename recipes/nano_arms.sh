@@ -1,8 +1,10 @@
-# What nano_ablation.sh and nano_few_labels.sh share: trainings and evaluations that go on where they were, two at a time
-# with one thread each. The script that reads this has set $data, $out and $python. Each arm is a folder of $out; with
-# SEED=1 it is ARM@1.
+# What the scripts of nano's experiments share: trainings and evaluations that go on where they were, two at a time with
+# one thread each. The script that reads this has set $data, $out and $python. Each arm is a folder of $out; with SEED=1 it
+# is ARM@1. LIMIT in the environment asks so many of the test questions (all), SAMPLES draws so many further answers (4).
 
 seed=${SEED:-0}
+samples=${SAMPLES:-4}
+limit=(${LIMIT:+--limit "$LIMIT"})
 export OMP_NUM_THREADS=1
 # Waiting threads that spin, and memory handed back after each step, cost far more than they bring (docs/log.md).
 export OMP_WAIT_POLICY=passive GOMP_SPINCOUNT=0
@@ -53,17 +55,25 @@ untrained() { # untrained ARM LIKE: nano with fresh weights, in the architecture
   mv "$place.part" "$place"
 }
 
-ask() { # ask ARM MODEL: its answers to the test questions with and without reasoning, and four samples of each
-  local arm=$1 model=$2 place mode
+ask() { # ask ARM MODEL: its answers to the test questions with and without reasoning, and samples of each
+  local mode
   for mode in reason direct; do
-    place=$(folder "$arm")/test-$mode
-    if [ -e "$place/done" ]; then continue; fi
-    both "half 0" "half 1"
-    touch "$place/done"
+    halves "$(folder "$1")/test-$mode" --data "$data/test.parquet" --reasoner "$2" --mode "$mode" \
+      --embeddings "$out/embeddings"
   done
 }
 
-half() { # half INDEX: of what ask asks, every second picture
-  "$python" -m medground eval --data "$data/test.parquet" --reasoner "$model" --mode "$mode" --samples 4 --seed "$seed" \
-    --embeddings "$out/embeddings" --shard "$1/2" --out "$place"
+question() { # question ARM MODEL ROWS: its answers to the visual questions in a file, and samples of each
+  halves "$(folder "$1")/test" --data "$3" --reasoner "$2" --max-new-tokens 300
+}
+
+halves() { # halves FOLDER OPTIONS: medground eval into FOLDER, every second picture in a process of its own
+  local place=$1 given=("${@:2}" --samples "$samples" --seed "$seed" "${limit[@]}") wanted="${LIMIT:-all} $samples"
+  if [ -e "$place/done" ] && [ "$(cat "$place/done")" = "$wanted" ]; then return; fi
+  both "half 0" "half 1"
+  echo "$wanted" > "$place/done"
+}
+
+half() { # half INDEX
+  "$python" -m medground eval "${given[@]}" --shard "$1/2" --out "$place"
 }

@@ -4,20 +4,22 @@
 # the same eighth and, beside it, further supervision on that eighth for as many seconds as GRPO took. All are measured
 # on the test split, with baselines that don't look.
 #
-#   recipes/nano_vqa_three_way.sh [DATA] [OUT] [START]
+#   recipes/nano_vqa_three_way.sh START [DATA] [OUT]
 #
+# START  folder of the model that all begin from, one that hasn't learned from these questions; nano v2, which is made for
+#        both tasks, has
 # DATA   folder with train.parquet, val.parquet and test.parquet of visual questions (recipes/open_vqa.sh)
-# OUT    gets a folder for each arm with its answers in test/, report/, and compute.md: steps, rows and hours of each arm
-# START  folder of the model that all begin from; the embedded one where it isn't given
+# OUT    gets a folder for each arm and each baseline with its answers in test/, report/, and docs/results.md with the
+#        table, the differences, and the steps, questions and hours of each arm
 #
-# EPOCHS (3) of supervision, on all as on the eighth, and STEPS (150) of GRPO can be set in the environment. Two arms run
-# at a time, with one thread each. Killed, the same command goes on where it was. SEED=1 makes a second set beside the
-# first, on another eighth.
+# EPOCHS (3) of supervision, on all as on the eighth, and STEPS (150) of GRPO can be set in the environment; so can LIMIT
+# and SAMPLES of the evaluations (recipes/nano_arms.sh). Two arms run at a time, with one thread each. Killed, the same
+# command goes on where it was. SEED=1 makes a second set beside the first, on another eighth.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-data=${1:-build/open_umrg/vqa}
-out=${2:-runs/vqa-three-way}
-start=${3:-nano}
+start=$1
+data=${2:-build/open_umrg/vqa}
+out=${3:-runs/vqa-three-way}
 python=${PYTHON:-.venv/bin/python}
 epochs=${EPOCHS:-3}
 steps=${STEPS:-150}
@@ -61,37 +63,18 @@ eighth() {
     rate=1e-4 vision_rate=4e-5
 }
 
-measure() { # measure REASONER FOLDER
-  "$python" -m medground eval --data "$data/test.parquet" --train "$data" --reasoner "$1" --max-new-tokens 300 --out "$2"
-}
-
 both all eighth
 
-arms=(sft-all sft-eighth grpo-eighth sft-eighth-continued)
 places=()
-for arm in "${arms[@]}"; do
-  measure "$(folder "$arm")/model" "$(folder "$arm")/test"
-  places+=("$(folder "$arm")")
+for arm in sft-all sft-eighth grpo-eighth sft-eighth-continued; do
+  question "$arm" "$(folder "$arm")/model" "$data/test.parquet"
+  places+=("$(folder "$arm")/test")
 done
 for name in frequent-answer random-answer text-only; do
-  measure "baseline:$name" "$out/$name"
+  "$python" -m medground eval --data "$data/test.parquet" --train "$data" --reasoner "baseline:$name" "${limit[@]}" \
+    --out "$out/$name/test"
+  places+=("$out/$name/test")
 done
-"$python" -m medground report "${places[@]/%//test}" "$out"/{frequent-answer,random-answer,text-only} \
-  --title "Supervision and reinforcement on visual questions" --out "$(folder report)"
-
-"$python" - "${places[@]}" > "$(folder compute).md" << 'END'
-import json
-import sys
-from pathlib import Path
-
-from medground.train.curves import RunLog
-
-hours = {place: RunLog(place).seconds() / 3600 for place in sys.argv[1:]}
-print("| arm | steps | sequences a step | hours | with those of its start |\n| :-- | --: | --: | --: | --: |")
-for place, spent in hours.items():
-    page = json.loads(Path(place, "run.json").read_text())["settings"]
-    before = hours.get(str(Path(page["model"]).parent), 0.0)
-    made = max(line["step"] for line in RunLog(place).read())
-    print(f"| {Path(place).name} | {made:,} | {page['batch'] * page['accumulation']} | {spent:.2f} | {spent + before:.2f} |")
-END
-cat "$(folder compute).md"
+"$python" -m medground report "${places[@]}" --title "Supervision and reinforcement on visual questions" \
+  --out "$(folder report)"
+"$python" docs/results.py "$out" --out "$out/docs"

@@ -20,6 +20,8 @@ from medground.train.config import read_config
 
 ROOT = Path(__file__).parent.parent
 SCRIPTS = ["nano_ablation.sh", "nano_few_labels.sh"]
+VISUAL = "nano_vqa_three_way.sh"
+BOTH = "nano_both_tasks.sh"
 
 pytestmark = pytest.mark.skipif(
     shutil.which("bash") is None or shutil.which("flock") is None, reason="bash or flock isn't installed"
@@ -31,6 +33,7 @@ line=$(printf '%s\\x1f' "$@"); echo "$line" >> "$CALLS"
 [ "${FAIL:-}" != "" ] && [[ "$*" == *"$FAIL"* ]] && exit 3
 if [ "${HANG:-}" != "" ] && [[ "$*" == *"$HANG"* ]]; then echo $$ >> "$PIDS"; sleep 60; fi
 case "$*" in
+"- "*) echo 23 ;;
 *" train "*) for word in "$@"; do case $word in out=*) mkdir -p "${word#out=}/model" ;; esac; done ;;
 *write_untrained*) mkdir -p "$4" ;;
 *write_part*) mkdir -p "$4"; touch "$4/rest.parquet" ;;
@@ -51,7 +54,12 @@ class Machine:
 
     def start(self, script: str, **more: str) -> subprocess.Popen[str]:
         out = str(self.home / "out")
-        arguments = ["START", "DATA", out, "6"] if script == "nano_ablation.sh" else ["DATA", out, "12", "6"]
+        arguments = {
+            "nano_ablation.sh": ["START", "DATA", out, "6"],
+            "nano_few_labels.sh": ["DATA", out, "12", "6"],
+            VISUAL: ["START", "DATA", out],
+            BOTH: ["JOINT", "ALONE", "DATA", out],
+        }[script]
         return subprocess.Popen(
             [str(ROOT / "recipes" / script), *arguments],
             env=os.environ | self.environment | more,
@@ -128,11 +136,10 @@ def asked(calls: list[list[str]]) -> list[tuple[str, str, tuple[str, ...]]]:
     return [(each["out"].parent.name, each["reasoner"], (each["mode"], each["shard"])) for each in given]
 
 
-def arms(name: str) -> dict[str, str]:
+def arms(name: str) -> Any:
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(ROOT / "docs"))
-        found: dict[str, str] = getattr(importlib.import_module("result_arms"), name)
-    return found
+        return getattr(importlib.import_module("result_arms"), name)
 
 
 def test_each_arm_is_trained_once_and_asked_in_both_modes_by_two_halves(done: Done) -> None:
@@ -184,6 +191,50 @@ def test_what_is_done_is_not_done_again_and_another_seed_lies_beside_it(done: Do
     assert set(made) == {f"{name}@1" for name in done.arms} - {"untrained@1", "nano-v0@1", "sft@1"}
     assert {page.seed for _, page in made.values()} == {1}
     assert {name for name, _, _ in asked(calls)} == set(made)
+
+
+def test_three_ways_begin_alike_and_are_asked_alike(machine: Machine) -> None:
+    assert machine.run(VISUAL, STEPS="40", SAMPLES="2", LIMIT="300")[0] == 0
+    calls, out = machine.said(), machine.home / "out"
+    assert {
+        name: (kind, page.model, page.data.vqa_limit, page.epochs if page.steps is None else page.steps)
+        for name, (kind, page) in trainings(calls).items()
+    } == {
+        "sft-all": ("sft", "START", None, 3),
+        "sft-eighth": ("sft", "START", 0.125, 3),
+        "grpo-eighth": ("grpo", f"{out}/sft-eighth/model", 0.125, 40),
+        "sft-eighth-continued": ("sft", f"{out}/sft-eighth/model", 0.125, 23),
+    }
+    assert {tuple(page.data.vqa) for _, page in trainings(calls).values()} == {("DATA/train.parquet",)}
+    given = [options(call) for call in calls if call[:3] == ["-m", "medground", "eval"]]
+    assert {(str(each["data"][0]), each["limit"]) for each in given} == {("DATA/test.parquet", 300)}
+    models, blind = arms("THREE_WAY"), arms("BLIND")
+    assert sorted((each["out"], each["reasoner"], each["shard"], each["samples"]) for each in given) == sorted([
+        *((out / name / "test", f"{out}/{name}/model", f"{half}/2", 2) for name in models for half in (0, 1)),
+        *((out / name / "test", f"baseline:{name}", "0/1", 0) for name in blind),
+    ])  # fmt: skip
+    told = options(next(call for call in calls if "report" in call[:3]))
+    assert sorted(told["runs"]) == sorted(out / name / "test" for name in (*models, *blind))
+    assert calls[-1][:2] == ["docs/results.py", str(out)]
+
+
+def test_a_model_for_both_tasks_is_held_against_one_for_grounding(machine: Machine) -> None:
+    assert machine.run(BOTH)[0] == 0
+    calls = machine.said()
+    found = {(arm, model, mode) for arm, model, (mode, _) in asked(calls)}
+    assert found == {
+        *(("joint", "JOINT", mode) for mode in ("reason", "direct")),
+        *(("grounding-alone", "ALONE", mode) for mode in ("reason", "direct")),
+    }
+    assert {arm for arm, _, _ in asked(calls)} == {arms("BOTH_TASKS")[0], arms("BOTH_TASKS")[1]}
+    files = {str(options(call)["data"][0]) for call in calls if call[:3] == ["-m", "medground", "eval"]}
+    assert files == {"DATA/test.parquet", "DATA/vqa/test.parquet"}
+
+
+def test_answers_to_fewer_questions_are_not_taken_for_all(machine: Machine) -> None:
+    for limit, wanted in (("5", 10), ("5", 0), ("", 10)):
+        assert machine.run(BOTH, LIMIT=limit)[0] == 0
+        assert len([call for call in machine.said() if "eval" in call[:3]]) == wanted
 
 
 def test_a_failure_stops_the_script_and_the_same_command_goes_on(machine: Machine) -> None:

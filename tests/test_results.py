@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import doctest
-import importlib
 import json
 import re
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from made_results import DOCS, cells, script, training
 from made_runs import ABSENT, Drawn, drawn, save_run
 from PIL import Image
 
@@ -20,16 +20,9 @@ from medground.data.rows import Picture, Row
 from medground.data.schema import write_rows
 from medground.errors import ConfigError
 
-DOCS = Path(__file__).parent.parent / "docs"
 ROWS = drawn(12, absent=[5])
 AWAY = '<answer>{"bbox": [0, 0, 6, 6], "points_1": [2, 3], "points_2": [4, 3]}</answer>'
 """A corner in which no target is."""
-
-
-def script(name: str) -> ModuleType:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(DOCS))  # as a script finds its neighbours
-        return importlib.import_module(name)
 
 
 @pytest.fixture(scope="module")
@@ -51,26 +44,6 @@ def arm(folder: Path, answer: Callable[[Drawn], str], *, mode: str = "reason", *
     """Write an evaluation of an arm."""
     info = {"mode": mode, **more.pop("info", {})}
     return save_run(folder / f"test-{mode}", ROWS, answer, info=info, mode=mode, fill=False, **more)
-
-
-def training(folder: Path, lines: list[dict[str, Any]], *, finished: bool = True, **settings: Any) -> Path:
-    """Write what a training leaves."""
-    folder.mkdir(parents=True, exist_ok=True)
-    page = {"kind": "sft", "batch": 16, "accumulation": 1, "data": {"val": None, "root": None}, **settings}
-    (folder / "run.json").write_text(json.dumps({"settings": page}))
-    (folder / "log.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
-    if finished:
-        (folder / "model").mkdir(exist_ok=True)
-    return folder
-
-
-def cells(page: str, heading: str, arm: str) -> dict[str, str]:
-    """Return a line of the first table under a heading, by its columns."""
-    lines = page.split(f"# {heading}\n", 1)[1].splitlines()
-    table = [line for line in lines if line.startswith("|")]
-    heads = [cell.strip() for cell in table[0].strip("|").split("|")]
-    row = next(line for line in table if line.startswith(f"| {arm} |"))
-    return dict(zip(heads, [cell.strip() for cell in row.strip("|").split(" | ")], strict=True))
 
 
 def test_figures_of_the_arms_are_those_by_hand(tmp_path: Path, runs: ModuleType, text: ModuleType) -> None:
@@ -180,9 +153,10 @@ def test_time_counts_on_through_resumed_runs(tmp_path: Path, runs: ModuleType) -
     assert told["left_out"] == ["the end of the training of sft-continued: it isn't finished"]
 
 
-def test_long_curves_are_thinned_to_means(runs: ModuleType) -> None:
-    curve = runs.thinned([(step, step % 2) for step in range(1, 121)])
-    assert len(curve) == runs.POINTS
+def test_long_curves_are_thinned_to_means() -> None:
+    folders = script("result_folders")
+    curve = folders.thinned([(step, step % 2) for step in range(1, 121)])
+    assert len(curve) == folders.POINTS
     assert curve[0] == [2, 0.5]
     assert curve[-1] == [120, 0.5]
 
@@ -267,8 +241,9 @@ def test_the_document_is_written_whole_and_made_again_from_its_figures(tmp_path:
     assert (out / "results.json").read_bytes() == figures
 
 
-def test_examples_run(text: ModuleType) -> None:
-    found = doctest.testmod(text)
+@pytest.mark.parametrize("name", ["page", "both", "tables", "vqa_page"])
+def test_examples_run(name: str) -> None:
+    found = doctest.testmod(script(f"result_{name}"))
     assert found.attempted
     assert not found.failed
 
