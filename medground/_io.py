@@ -1,4 +1,4 @@
-"""Files written whole or not at all, lines appended and read again, folders held against other runs, and digests."""
+"""Files written whole or not at all, lines of JSON read, folders held against other runs and settings, and digests."""
 
 from __future__ import annotations
 
@@ -7,13 +7,24 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from medground.errors import ConfigError
 
-__all__ = ["IMAGE_ENDINGS", "alone", "make_folder", "read_lines", "sha256", "write_bytes", "write_json", "write_text"]
+__all__ = [
+    "IMAGE_ENDINGS",
+    "alone",
+    "hold_settings",
+    "json_lines",
+    "make_folder",
+    "read_lines",
+    "sha256",
+    "write_bytes",
+    "write_json",
+    "write_text",
+]
 
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".dcm", ".dicom", ".nii", ".nii.gz")
 """How files that count as images are named where only names can tell; reading one never asks its name."""
@@ -83,6 +94,95 @@ def read_lines(path: Path) -> Iterator[tuple[int, tuple[int, int], dict[str, Any
                 yield number, (start, end), row
     except OSError as error:
         raise ConfigError(f"can't read {path}: {error.strerror or error}; restore it or choose another") from error
+
+
+def json_lines(path: Path, longest: int = 1 << 26) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the number (from 1) and the JSON object of each line that somebody else wrote; empty lines are passed over.
+
+    Parameters
+    ----------
+    path : Path
+        In UTF-8, with a byte order mark or without.
+    longest : int
+        Bytes of the longest line that is read.
+
+    Raises
+    ------
+    ConfigError
+        When the file can't be read, or a line isn't a JSON object or is longer.
+    """
+    try:
+        with path.open("rb") as stream:
+            number = 0
+            while line := stream.readline(longest + 1):
+                number += 1
+                if len(line) > longest:
+                    raise ConfigError(
+                        f"{path}:{number}: the line is longer than {longest:,} bytes; split it, or give another file"
+                    )
+                if line.strip():
+                    yield number, _object(line, number, path)
+    except OSError as error:
+        raise ConfigError(f"can't read {path}: {error.strerror or error}; check the path") from error
+
+
+def _object(line: bytes, number: int, path: Path) -> dict[str, Any]:
+    reason = ""
+    try:
+        row = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}:{number}: the line isn't UTF-8 text; save the file as UTF-8") from None
+    except json.JSONDecodeError as error:
+        row, reason = None, f" ({error.msg} at column {error.colno})"
+    except (ValueError, RecursionError):  # digits or brackets without end
+        row = None
+    if not isinstance(row, dict):
+        raise ConfigError(f"{path}:{number}: the line isn't a JSON object{reason}; mend it")
+    return row
+
+
+def hold_settings(path: Path, settings: Mapping[str, Any], what: str, *, free: str = "") -> None:
+    """Write the settings of a new run, or hold a run that is to go on against those that it was begun with.
+
+    Parameters
+    ----------
+    path : Path
+        The settings' file, in the run's folder.
+    settings : mapping
+        Of names to what JSON can hold.
+    what : str
+        What the folder holds, such as ``"batch"``.
+    free : str
+        A group of settings that may change; it is kept as it was at the beginning.
+
+    Raises
+    ------
+    ConfigError
+        When another setting differs, or the file can't be read; names the setting.
+    """
+    settings = json.loads(json.dumps(settings, allow_nan=False))
+    if not path.exists():
+        write_json(path, settings)
+        return
+    try:
+        earlier = json.loads(path.read_bytes())
+        if not isinstance(earlier, dict):
+            raise ValueError("no object")
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} can't be read, so this {what} can't go on; choose another folder") from error
+    before, now = _flat(earlier), _flat(settings)
+    for name in sorted({*before, *now}):
+        if before.get(name) != now.get(name) and not (free and name.startswith(f"{free}.")):
+            raise ConfigError(
+                f"{path.parent} holds a {what} with {name} {before.get(name)!r}, not {now.get(name)!r}; "
+                "use the same setting to go on, or another folder"
+            )
+
+
+def _flat(settings: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(settings, dict):
+        return {prefix.removesuffix("."): settings}
+    return {name: each for key, value in settings.items() for name, each in _flat(value, f"{prefix}{key}.").items()}
 
 
 def make_folder(path: str | Path) -> Path:

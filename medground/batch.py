@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
 
-from medground._io import IMAGE_ENDINGS, alone, make_folder, read_lines, write_bytes, write_json
+from medground._io import IMAGE_ENDINGS, alone, hold_settings, json_lines, make_folder, read_lines, write_bytes
 from medground.errors import ConfigError, MedgroundError, ParseError
 from medground.pipeline import MedGround
 from medground.prompts import Mode, clean_question
@@ -146,7 +146,7 @@ def read_pairs(source: str | Path, question: str | None = None, **options: Any) 
         raise ConfigError(f"{path} is a file of rows with their own questions; leave the question out")
     pairs: list[Pair] = []
     lines: dict[str, int] = {}
-    for number, row in _rows(path):
+    for number, row in json_lines(path, MAX_LINE):
         pair = _pair(options | row, f"{path}:{number}", path.parent)
         if pair.id in lines:
             raise ConfigError(
@@ -206,8 +206,10 @@ def run_batch(
     folder = make_folder(out)
     asked = {"mode": mode, "temperature": temperature, "max_new_tokens": max_new_tokens, "seed": seed}
     with alone(folder):
-        _check_settings(folder / "batch.json", {**(settings or {}), **asked})
-        results = folder / "results.jsonl"
+        held, results = folder / "batch.json", folder / "results.jsonl"
+        if results.exists() and not held.exists():
+            raise ConfigError(f"{folder} holds a results.jsonl of something else; choose another folder")
+        hold_settings(held, {**(settings or {}), **asked}, "batch")
         done = _recover(results, {pair.id: pair.digest() for pair in pairs}, retry_failed)
         todo = [pair for pair in pairs if pair.id not in done]
         progress = BatchProgress(total=len(pairs), found=len(pairs) - len(todo))
@@ -256,56 +258,9 @@ def _pair(row: Mapping[str, Any], where: str | Path, folder: Path) -> Pair:
     return pair
 
 
-def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    try:
-        with path.open("rb") as stream:
-            number = 0
-            while line := stream.readline(MAX_LINE + 1):
-                number += 1
-                if len(line) > MAX_LINE:
-                    raise ConfigError(
-                        f"{path}:{number}: the line is longer than {MAX_LINE:,} bytes; is this the right file?"
-                    )
-                if not line.strip():
-                    continue
-                try:
-                    row = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
-                except UnicodeDecodeError:
-                    raise ConfigError(f"{path}:{number}: the line isn't UTF-8 text; save the file as UTF-8") from None
-                except (ValueError, RecursionError) as error:
-                    reason = (
-                        f" ({error.msg} at column {error.colno})" if isinstance(error, json.JSONDecodeError) else ""
-                    )
-                    raise ConfigError(f"{path}:{number}: the line isn't a JSON object{reason}") from None
-                if not isinstance(row, dict):
-                    raise ConfigError(f"{path}:{number}: the line isn't a JSON object with id, image and question")
-                yield number, row
-    except OSError as error:
-        raise ConfigError(f"can't read the batch {path}: {error.strerror or error}; check the path") from error
-
-
 def _looks_like_image(relative: Path) -> bool:
     hidden = any(part.startswith(".") for part in relative.parts)
     return not hidden and relative.name.lower().endswith(IMAGE_ENDINGS)
-
-
-def _check_settings(path: Path, settings: Mapping[str, Any]) -> None:
-    settings = json.loads(json.dumps(settings, allow_nan=False))
-    if not path.exists():
-        if path.with_name("results.jsonl").exists():
-            raise ConfigError(f"{path.parent} holds a results.jsonl of something else; choose another folder")
-        write_json(path, settings)
-        return
-    try:
-        earlier = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path} can't be read, so this batch can't be continued; choose another folder") from error
-    for name in sorted({*settings, *earlier}):
-        if settings.get(name) != earlier.get(name):
-            raise ConfigError(
-                f"{path.parent} holds a batch with {name} {earlier.get(name)!r}, not {settings.get(name)!r}; "
-                "use the same setting to continue it, or another folder"
-            )
 
 
 def _recover(path: Path, digests: Mapping[str, str], retry_failed: bool) -> set[str]:

@@ -60,8 +60,8 @@ def test_whole_numbers_are_ids_and_a_byte_order_mark_is_no_harm(folder: Path):
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([row(0), "{not json}"], r"pairs.jsonl:2: the line isn't a JSON object \(.* at column 2\)"),
-        ([row(0), "[1, 2]"], r"pairs.jsonl:2: the line isn't a JSON object"),
+        ([row(0), "{not json}"], r"pairs.jsonl:2: the line isn't a JSON object \(.* at column 2\); mend it"),
+        ([row(0), "[1, 2]"], r"pairs.jsonl:2: the line isn't a JSON object; mend it"),
         (["[" * 100_000], r"pairs.jsonl:1: the line isn't a JSON object"),
         ([row(0), {"id": "a", "image": "b"}], r"pairs.jsonl:2: question: is missing"),
         ([row(0), row(1) | {"question": " "}], r"pairs.jsonl:2: question: the question is empty"),
@@ -91,7 +91,7 @@ def test_rows_that_are_no_text_or_no_file(folder: Path):
     (folder / "latin.jsonl").write_bytes(b'{"id": "\xe9"}\n')
     with pytest.raises(ConfigError, match=r"latin.jsonl:1: the line isn't UTF-8"):
         read_pairs(folder / "latin.jsonl")
-    with pytest.raises(ConfigError, match=r"can't read the batch .*nothing.jsonl: No such file"):
+    with pytest.raises(ConfigError, match=r"can't read .*nothing.jsonl: No such file or directory; check the path"):
         read_pairs(folder / "nothing.jsonl")
 
 

@@ -139,7 +139,7 @@ BAD = {
     "a file as out folder": (["scan.png", "Where?", "--out", "text.png"], "can't make the folder"),
     "retry without batch": (["scan.png", "Where?", "--retry-failed"], "for batches"),
     "a batch without out": (["--batch", "pairs.jsonl"], "needs --out"),
-    "a batch that isn't there": (["--batch", "none.jsonl", "--out", "o"], "can't read the batch"),
+    "a batch that isn't there": (["--batch", "none.jsonl", "--out", "o"], "can't read none.jsonl: No such file"),
     "a batch with a bad row": (["--batch", "pairs.jsonl", "--out", "o"], "pairs.jsonl:1: question: is missing"),
     "a batch with image and question": (["scan.png", "Q", "--batch", "pairs.jsonl", "--out", "o"], "no IMAGE"),
     "a folder without question": (["--batch", "folder", "--out", "o"], "needs the one question"),

@@ -21,7 +21,7 @@ from medground.evaluate.embeddings import KeptEmbeddings
 from medground.evaluate.masking import Masker
 from medground.evaluate.planning import Given, chosen_rows, digest_of, in_chunks
 from medground.evaluate.predictions import PromptKind, predictions_name
-from medground.evaluate.settings import hold_settings, settings_of
+from medground.evaluate.settings import hold_run, settings_of
 from medground.evaluate.stored import StoredAnswers
 from medground.evaluate.variants import check_variant
 from medground.evaluate.vqa.asking import VisualAsking
@@ -173,7 +173,7 @@ def evaluate(
     )
     folder = make_folder(out)
     file = folder / predictions_name(shard)
-    hold_settings(folder, settings)
+    hold_run(folder, settings)
     _touch(file)
     with alone(file):
         done = _recover(file, retry_failed)

@@ -9,14 +9,14 @@ import platform
 from pathlib import Path
 from typing import Any
 
-from medground._io import write_json
+from medground._io import hold_settings
 from medground.errors import ConfigError
 from medground.evaluate.baselines import Baseline
 from medground.evaluate.masking import Masker
 from medground.evaluate.vqa.baselines import VisualBaseline
 from medground.reasoners import Reasoner
 
-__all__ = ["RUN_FILE", "hold_settings", "settings_of"]
+__all__ = ["RUN_FILE", "hold_run", "settings_of"]
 
 RUN_FILE = "run.json"
 
@@ -46,7 +46,7 @@ def settings_of(
     return plain
 
 
-def hold_settings(folder: Path, settings: dict[str, Any]) -> None:
+def hold_run(folder: Path, settings: dict[str, Any]) -> None:
     """Write a new run's settings, or hold a run that is to go on against those that it was begun with.
 
     Versions may change between the two; they are kept as they were at the beginning.
@@ -57,22 +57,9 @@ def hold_settings(folder: Path, settings: dict[str, Any]) -> None:
         When another setting differs, or the folder holds something else.
     """
     path = folder / RUN_FILE
-    if not path.exists():
-        if any(folder.glob("predictions*.jsonl")):
-            raise ConfigError(f"{folder} holds predictions without a {RUN_FILE}; choose another folder")
-        write_json(path, settings)
-        return
-    try:
-        earlier = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path} can't be read, so this run can't go on; choose another folder") from error
-    before, now = _flat(earlier), _flat(settings)
-    for name in sorted({*before, *now}):
-        if before.get(name) != now.get(name) and not name.startswith(f"{_VERSIONS}."):
-            raise ConfigError(
-                f"{folder} holds a run with {name} {before.get(name)!r}, not {now.get(name)!r}; "
-                "use the same setting to go on, or another folder"
-            )
+    if not path.exists() and any(folder.glob("predictions*.jsonl")):
+        raise ConfigError(f"{folder} holds predictions without a {RUN_FILE}; choose another folder")
+    hold_settings(path, settings, "run", free=_VERSIONS)
 
 
 def _fingerprint(model: Any) -> str:
@@ -84,9 +71,3 @@ def _fingerprint(model: Any) -> str:
         first = weight.detach().flatten()[:256].cpu().contiguous()
         digest.update(f"{name}{tuple(weight.shape)}".encode() + bytes(first.view(torch.uint8).tolist()))
     return digest.hexdigest()[:16]
-
-
-def _flat(settings: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(settings, dict):
-        return {prefix.removesuffix("."): settings}
-    return {name: each for key, value in settings.items() for name, each in _flat(value, f"{prefix}{key}.").items()}

@@ -19,7 +19,7 @@ from medground.coords import space_named
 from medground.data.columns import COLUMNS, pictures_of, record_of, row_of
 from medground.data.fields import FieldError
 from medground.data.rows import Picture, Row
-from medground.errors import ConfigError, MedgroundError, TruthError
+from medground.errors import MedgroundError, TruthError
 from medground.masks import encode_rle
 from medground.prompts import render
 
@@ -33,7 +33,6 @@ __all__ = [
     "bare",
     "columns_of",
     "extra_of",
-    "json_lines",
     "known_size",
     "mask_of",
     "on_ruler",
@@ -48,8 +47,6 @@ IMAGE = "<image>"
 
 OnBad = Callable[[MedgroundError], None] | None
 OnNote = Callable[[str], None] | None
-
-MAX_LINE = 1 << 26
 
 _Read = TypeVar("_Read")
 
@@ -226,28 +223,6 @@ def write_lines(rows: Iterable[Mapping[str, Any]], path: Path) -> int:
 
 
 # --- records to rows --------------------------------------------------------------------------------------------------
-
-
-def json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield each line's number and object; raises ConfigError for a file, TruthError for a line that isn't such."""
-    try:
-        with path.open("rb") as stream:
-            number = 0
-            while line := stream.readline(MAX_LINE + 1):
-                number += 1
-                if len(line) > MAX_LINE:
-                    raise ConfigError(f"{path}:{number}: the line is longer than {MAX_LINE:,} bytes; split the row")
-                if not line.strip():
-                    continue
-                try:
-                    row = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
-                except (ValueError, RecursionError) as error:
-                    raise ConfigError(f"{path}:{number}: the line isn't JSON in UTF-8 ({error}); mend it") from None
-                if not isinstance(row, dict):
-                    raise ConfigError(f"{path}:{number}: the line isn't a JSON object; mend it")
-                yield number, row
-    except OSError as error:
-        raise ConfigError(f"can't read {path}: {error.strerror or error}; check the path") from error
 
 
 def read_each(

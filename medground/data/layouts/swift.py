@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from medground._io import json_lines
 from medground.coords import Space, convert, space_named
 from medground.data.fields import FieldError, are_numbers, mapping_of
 from medground.data.layouts._shared import (
@@ -30,7 +31,6 @@ from medground.data.layouts._shared import (
     bare,
     columns_of,
     extra_of,
-    json_lines,
     known_size,
     mask_of,
     on_ruler,

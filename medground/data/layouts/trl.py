@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from medground._io import json_lines
 from medground.coords import space_named
 from medground.data.fields import FieldError
 from medground.data.layouts._shared import (
@@ -29,7 +30,6 @@ from medground.data.layouts._shared import (
     bare,
     columns_of,
     extra_of,
-    json_lines,
     mask_of,
     on_ruler,
     pictures,

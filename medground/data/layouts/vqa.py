@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from medground._io import make_folder, write_bytes
+from medground._io import json_lines, make_folder, write_bytes
 from medground.coords import space_named
 from medground.data.fields import FieldError
 from medground.data.layouts import gemex, thinkvg, vqa_own
-from medground.data.layouts._shared import Files, OnBad, json_lines, read_each, write_lines
+from medground.data.layouts._shared import Files, OnBad, read_each, write_lines
 from medground.data.layouts._vqa import OWN, Defaults, checked, cleared
 from medground.data.schema import changing, parquet, split_of_name
 from medground.data.vqa_rows import VqaRow
