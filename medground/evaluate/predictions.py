@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from typing_extensions import TypedDict
@@ -29,7 +29,9 @@ from medground.types import Grounding
 __all__ = [
     "PROMPTS",
     "Answered",
+    "AnyRun",
     "Drawn",
+    "Line",
     "Prediction",
     "PromptKind",
     "Ruler",
@@ -108,6 +110,11 @@ class Answered(BaseModel):
     samples: Annotated[tuple[str, ...], Field(repr=False)] = ()
     tokens: int | None = None
     seconds: dict[str, Finite] = {}
+
+    @property
+    def group(self) -> str:
+        """Whom a bootstrap draws: the row's patient, else its picture, else the row."""
+        return str(self.about.get("group") or self.image or self.id)
 
     @property
     def pixels(self) -> Space:
@@ -190,9 +197,12 @@ class Prediction(Answered):
             return None
 
 
+Line = TypeVar("Line", bound=Answered)
+
+
 @dataclass(frozen=True, slots=True)
-class Run:
-    """The answers of one reasoner to one data set.
+class AnyRun(Generic[Line]):
+    """The answers of one reasoner to one data set, whatever was asked.
 
     Parameters
     ----------
@@ -202,14 +212,20 @@ class Run:
     info : dict
         ``run.json``: ``reasoner`` and ``segmenter`` (dicts with at least a ``name``; the latter None without one),
         ``mode``, ``variant``, ``samples``, ``data`` (``rows``, ``digest``, ``files``) and further settings.
-    predictions : tuple of Prediction
+    predictions : tuple of Answered
         One a row, ordered by id. Fewer than ``data.rows`` while the run goes on, and where a variant left rows out.
     """
 
     name: str
     folder: Path
     info: dict[str, Any]
-    predictions: tuple[Prediction, ...]
+    predictions: tuple[Line, ...]
+
+
+class Run(AnyRun[Prediction]):
+    """A run on grounding; see `AnyRun`."""
+
+    __slots__ = ()
 
 
 def read_run(folder: str | Path) -> Run:
@@ -225,9 +241,6 @@ def read_run(folder: str | Path) -> Run:
         raise ConfigError(f"{folder}: holds a run on visual questions; give one on grounding")
     info, predictions = read_folder(folder, Prediction)
     return Run(folder.resolve().name, folder, info, predictions)
-
-
-Line = TypeVar("Line", bound=Answered)
 
 
 def read_folder(folder: Path, kind: type[Line]) -> tuple[dict[str, Any], tuple[Line, ...]]:

@@ -6,19 +6,20 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Generic
 
 import numpy as np
 import numpy.typing as npt
 
 from medground.coords import Space
-from medground.evaluate.predictions import Drawn, Prediction, Run
+from medground.evaluate.predictions import AnyRun, Drawn, Line, Prediction
 from medground.masks import decode_rle
 from medground.metrics import dice, hd95, pdice, pdice_paper, pointing
 from medground.rewards.evidence import Facts, claims, holds
 from medground.rewards.truth import FRAME
 from medground.types import Grounding, Mask
 
-__all__ = ["FIGURES", "Scored", "figures", "score_run"]
+__all__ = ["FIGURES", "AnyScored", "Scored", "figures", "score_run"]
 
 FIGURES = (
     *("box_iou", "acc_50", "pdice", "pdice_paper", "pointing"),
@@ -33,35 +34,41 @@ _NAN = float("nan")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Scored:
-    """A run with the figures of each of its answers.
+class AnyScored(Generic[Line]):
+    """A run with the figures of each of its answers, whatever was asked.
 
     Parameters
     ----------
-    run : Run
+    run : AnyRun
     figures : tuple of dict
-        One a prediction, as `figures` returns them.
+        One a prediction, each with the same names; NaN where a figure doesn't apply.
     """
 
-    run: Run
+    run: AnyRun[Line]
     figures: tuple[dict[str, float], ...]
 
     @property
-    def predictions(self) -> tuple[Prediction, ...]:
+    def predictions(self) -> tuple[Line, ...]:
         """The run's."""
         return self.run.predictions
 
     @property
     def groups(self) -> list[str]:
-        """Whom a bootstrap draws: each row's patient, else its picture, else the row."""
-        return [str(one.about.get("group") or one.image or one.id) for one in self.predictions]
+        """Whom a bootstrap draws, for each row."""
+        return [one.group for one in self.predictions]
 
     def column(self, name: str) -> npt.NDArray[np.float64]:
         """Return one figure of all answers, NaN where it doesn't apply; raises KeyError for an unknown name."""
         return np.array([each[name] for each in self.figures], np.float64)
 
 
-def score_run(run: Run) -> Scored:
+class Scored(AnyScored[Prediction]):
+    """A run on grounding with what `figures` returns for each of its answers; see `AnyScored`."""
+
+    __slots__ = ()
+
+
+def score_run(run: AnyRun[Prediction]) -> Scored:
     """Return a run with the figures of each of its answers.
 
     Raises

@@ -5,14 +5,13 @@ The folder is a run's like any other (`medground.evaluate.predictions`); its ``r
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from medground.answers import QuestionType
 from medground.errors import ConfigError, TruthError
-from medground.evaluate.predictions import Answered, read_folder, task_of
+from medground.evaluate.predictions import Answered, AnyRun, read_folder, task_of
 from medground.rewards.thinkvg_reading import Response
 from medground.rewards.vqa_truth import VqaTruth, read_vqa_truth
 from medground.vqa_metrics import read_answer
@@ -73,25 +72,10 @@ class VisualPrediction(Answered):
         return read_answer(text, self.ruler)
 
 
-@dataclass(frozen=True, slots=True)
-class VisualRun:
-    """The answers of one reasoner to the visual questions of one data set.
+class VisualRun(AnyRun[VisualPrediction]):
+    """A run on visual questions; see `medground.evaluate.predictions.AnyRun`."""
 
-    Parameters
-    ----------
-    name : str
-        The folder's.
-    folder : Path
-    info : dict
-        ``run.json``; see `medground.evaluate.predictions.Run`.
-    predictions : tuple of VisualPrediction
-        One a row, ordered by id. Fewer than ``data.rows`` while the run goes on.
-    """
-
-    name: str
-    folder: Path
-    info: dict[str, Any]
-    predictions: tuple[VisualPrediction, ...]
+    __slots__ = ()
 
 
 def read_visual_run(folder: str | Path) -> VisualRun:

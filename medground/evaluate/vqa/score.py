@@ -13,11 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
-
 from medground._io import read_lines, write_text
-from medground.evaluate.vqa.predictions import VisualPrediction, VisualRun
+from medground.evaluate.predictions import AnyRun
+from medground.evaluate.score import AnyScored
+from medground.evaluate.vqa.predictions import VisualPrediction
 from medground.rewards.judges import Judge
 from medground.rewards.thinkvg import semantic
 from medground.rewards.thinkvg_reading import Response
@@ -44,43 +43,24 @@ class DescribedJudge(Judge, Protocol):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class VisualScored:
-    """A run with the figures of each of its answers.
+class VisualScored(AnyScored[VisualPrediction]):
+    """A run on visual questions with all of `FIGURES` for each of its answers; see `AnyScored`.
 
     Parameters
     ----------
-    run : VisualRun
-    figures : tuple of dict
-        One a prediction, each with all of `FIGURES`; NaN where one doesn't apply.
     judge : str
         Who judged open questions; empty for the offline judge.
     """
 
-    run: VisualRun
-    figures: tuple[dict[str, float], ...]
     judge: str = ""
 
-    @property
-    def predictions(self) -> tuple[VisualPrediction, ...]:
-        """The run's."""
-        return self.run.predictions
 
-    @property
-    def groups(self) -> list[str]:
-        """Whom a bootstrap draws: each row's patient, else its picture, else the row."""
-        return [str(one.about.get("group") or one.image or one.id) for one in self.predictions]
-
-    def column(self, name: str) -> npt.NDArray[np.float64]:
-        """Return one figure of all answers, NaN where it doesn't apply; raises KeyError for an unknown name."""
-        return np.array([each[name] for each in self.figures], np.float64)
-
-
-def score_visual_run(run: VisualRun, judge: DescribedJudge | None = None) -> VisualScored:
+def score_visual_run(run: AnyRun[VisualPrediction], judge: DescribedJudge | None = None) -> VisualScored:
     """Return a run with the figures of each of its answers.
 
     Parameters
     ----------
-    run : VisualRun
+    run : AnyRun
     judge : DescribedJudge, optional
         Says whether answers to open questions are right; `medground.rewards.judges.OfflineJudge` where None. All other
         questions need no judge. Its verdicts are kept in the run's folder, and asked for once.
