@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ from medground.masks import box_of, key_points
 from medground.parsing import parse
 from medground.reasoners._asking import Asker
 from medground.rewards import score
-from medground.rewards.evidence import Facts, honesty
+from medground.rewards.evidence import Facts, claims, honesty
 from medground.train.config import TrainConfig
 from medground.train.describe import describe_run
 from medground.train.rows import DIRECT_SHARE, Examples, dataset, open_rows
@@ -396,11 +397,25 @@ def test_plain_traces_are_two_sentences_that_stay_true_of_each_view():
     assert own.count(".") == 2
     zones = set()
     for seed in range(20):
-        new, _ = vary(row, image, mask, random.Random(seed), plain=True)
+        new, _ = vary(row, image, mask, random.Random(seed), trace=plain_trace)
         assert new.reasoning.startswith("A colon polyp is a growth")
         assert honesty(new.reasoning, Facts.read(new.facts)) == 1.0
         zones |= {zone for zone in ("upper left", "upper right", "lower left", "lower right") if zone in new.reasoning}
     assert len(zones) > 1
+
+
+def test_claims_that_are_left_out_are_a_choice_of_all():
+    row, image, mask = grown(**PLAIN)
+    told = set()
+    for seed in range(60):
+        new, _ = vary(row, image, mask, random.Random(seed), trace=partial(plain_trace, omit=0.5))
+        assert new.reasoning.startswith("A colon polyp is a growth")
+        assert new.reasoning.endswith(".")
+        assert honesty(new.reasoning, Facts.read(new.facts)) == 1.0
+        told.add(frozenset(claim.facet for claim in claims(new.reasoning)) & {"place", "size", "shape", "brightness"})
+    assert len(told) == 16
+    full = plain_trace(row, random.Random(1))
+    assert plain_trace(row, random.Random(1), omit=0.0) == full
 
 
 def test_plain_traces_of_what_is_absent_and_of_others_words():

@@ -9,6 +9,7 @@ in training.
 from __future__ import annotations
 
 import random
+from collections.abc import Collection
 from dataclasses import asdict
 from typing import Literal
 
@@ -16,7 +17,7 @@ from medground import taxonomy
 from medground.data.attributes import Attributes
 from medground.errors import ConfigError
 
-__all__ = ["HELD_OUT_FRAMES", "TRAIN_FRAMES", "ask", "pair_side", "reason"]
+__all__ = ["FACETS", "HELD_OUT_FRAMES", "TRAIN_FRAMES", "ask", "pair_side", "reason"]
 
 PICTURE_WORDS = {
     "CT": ("CT slice", "scan", "CT image"),
@@ -65,6 +66,9 @@ HELD_OUT_FRAMES = (
     "Would you highlight {x} for me?",
 )
 """Frames of validation and test questions, which no model is trained on."""
+
+FACETS = ("zone", "size", "shape", "brightness")
+"""What a trace claims of its target, each a field of `Attributes`."""
 
 SEEN_AS = (
     "It lies in the {zone} of the image, is {size} and {shape}, and is {brightness} its surroundings.",
@@ -119,7 +123,14 @@ def ask(
     return question[0].upper() + question[1:]
 
 
-def reason(rng: random.Random, target: taxonomy.Target, seen: Attributes, *, side: str | None = None) -> str:
+def reason(
+    rng: random.Random,
+    target: taxonomy.Target,
+    seen: Attributes,
+    *,
+    side: str | None = None,
+    omit: Collection[str] = (),
+) -> str:
     """Return a short true trace: what is meant, and what can be seen of it.
 
     Parameters
@@ -131,9 +142,26 @@ def reason(rng: random.Random, target: taxonomy.Target, seen: Attributes, *, sid
         As measured on the very picture that the question is about.
     side : str, optional
         As in `ask`.
+    omit : collection of str
+        Which of `FACETS` nothing is said about.
+
+    Examples
+    --------
+    >>> seen = Attributes(zone="centre", size="small", brightness="darker than", shape="round")
+    >>> reason(random.Random(0), taxonomy.load_targets()["optic disc"], seen, omit={"zone", "shape"})
+    'The optic disc is where nerve fibres leave the eye. It is small and is darker than its surroundings.'
     """
     meant = f" The one meant is {side}." if side else ""
-    return f"{target.fact}{meant} {rng.choice(SEEN_AS).format(**asdict(seen))}"
+    if not omit:
+        return f"{target.fact}{meant} {rng.choice(SEEN_AS).format(**asdict(seen))}"
+    looks = " and ".join(getattr(seen, facet) for facet in ("size", "shape") if facet not in omit)
+    clauses = [
+        "" if "zone" in omit else f"lies in the {seen.zone} of the image",
+        looks and f"is {looks}",
+        "" if "brightness" in omit else f"is {seen.brightness} its surroundings",
+    ]
+    told = " and ".join(clause for clause in clauses if clause)
+    return f"{target.fact}{meant} It {told}." if told else f"{target.fact}{meant}"
 
 
 def pair_side(own: tuple[float, float], partner: tuple[float, float]) -> Literal["left", "right", "upper", "lower"]:

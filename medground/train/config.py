@@ -74,6 +74,9 @@ class DataConfig(_Part):
     traces : {"own", "plain"}
         Teach the rows' own reasoning, or, for rows of the offline grammar, `medground.train.varied.plain_trace`: two
         short sentences that a small model learns quickly.
+    omit_claims : float
+        Leave out each claim of a plain trace with this chance (SFT alone), so that what to claim can be learned from
+        rewards.
     """
 
     train: str | None = None
@@ -91,6 +94,7 @@ class DataConfig(_Part):
     absent: Annotated[float, Field(ge=0, le=1)] = 1.0
     drop_words: Annotated[float, Field(ge=0, lt=1)] = 0.0
     traces: Literal["own", "plain"] = "own"
+    omit_claims: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
     @model_validator(mode="after")
     def _has_rows(self) -> DataConfig:
@@ -100,6 +104,8 @@ class DataConfig(_Part):
             raise ValueError("vqa_share: is a share of visual questions among other rows; name both, or leave it out")
         if self.vqa_limit is not None and not self.vqa:
             raise ValueError("vqa_limit: is for visual questions; name their files in vqa, or leave it out")
+        if self.omit_claims and self.traces != "plain":
+            raise ValueError("omit_claims is for plain traces; set traces to 'plain', or omit_claims to 0")
         return self
 
 

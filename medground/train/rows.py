@@ -8,6 +8,7 @@ given their truths as ``visual_truth``; of the two columns each row has one, and
 
 from __future__ import annotations
 
+import functools
 import json
 import random
 from collections.abc import Mapping, Sequence
@@ -36,7 +37,7 @@ from medground.reasoners._asking import Asker, Prepared
 from medground.rewards.evidence import Facts
 from medground.train.config import TrainConfig
 from medground.train.mixture import drawn_rows, group_counts
-from medground.train.varied import drop_words, plain_trace, vary
+from medground.train.varied import Trace, drop_words, plain_trace, vary
 from medground.train.vqa import question_of, seen_anew, told_by, written_for
 from medground.types import Box, Mask, Point
 
@@ -211,6 +212,8 @@ class Examples:
         self._kept: dict[int, dict[str, Any]] = {}
         self._counts = group_counts(rows, config.data)
         self._epoch: tuple[int, npt.NDArray[np.int64]] = (-1, np.empty(0, np.int64))
+        plain = functools.partial(plain_trace, omit=config.data.omit_claims)
+        self._trace: Trace | None = plain if config.data.traces == "plain" else None
         images = asker.processor.image_processor
         size = dict(images.size)
         self._most = 2 * int(size["height"]) if "height" in size else 1280
@@ -255,11 +258,10 @@ class Examples:
             )
         mode = self._mode(row, rng)
         mask = None if row.mask is None else open_mask(row.mask, root)
-        plain = self.config.data.traces == "plain"
         if self.config.data.augment:
-            row, image = vary(row, image, mask, rng, most=self._most, plain=plain)
-        elif plain:
-            row = row.model_copy(update={"reasoning": plain_trace(row, rng)})
+            row, image = vary(row, image, mask, rng, most=self._most, trace=self._trace)
+        elif self._trace:
+            row = row.model_copy(update={"reasoning": self._trace(row, rng, None)})
         question, share = row.question, self.config.data.drop_words
         if share and not row.absent:  # words that aren't understood mustn't come to mean that nothing is there
             question = drop_words(question, share, rng)

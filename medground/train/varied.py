@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from PIL import Image
 from medground import taxonomy
 from medground.coords import Space, convert, space_named
 from medground.data.attributes import Attributes, measure
-from medground.data.questions import reason
+from medground.data.questions import FACETS, reason
 from medground.data.rows import Row
 from medground.data.traces import present_trace
 from medground.errors import ConfigError
@@ -23,7 +24,10 @@ from medground.rewards.evidence import Facts, claims, holds
 from medground.train.augment import View, choose_view, show, show_mask
 from medground.types import Mask
 
-__all__ = ["drop_words", "keeps_its_side", "plain_trace", "stays_true", "vary"]
+__all__ = ["Trace", "drop_words", "keeps_its_side", "plain_trace", "stays_true", "vary"]
+
+Trace = Callable[[Row, random.Random, Attributes | None], str]
+"""Writes a row's reasoning, of what is measured."""
 
 LEAST_IN_SIGHT = 0.6
 """Share of the target that a view must keep; with less of it, the question would be about a rest."""
@@ -50,7 +54,7 @@ def drop_words(question: str, share: float, rng: random.Random) -> str:
     return " ".join(kept) if len(kept) >= _LEAST_WORDS else question
 
 
-def plain_trace(row: Row, rng: random.Random, seen: Attributes | None = None) -> str:
+def plain_trace(row: Row, rng: random.Random, seen: Attributes | None = None, *, omit: float = 0.0) -> str:
     """Return a row's reasoning in the fewest words: what is meant, and what was measured of it.
 
     A small model learns these two sentences in minutes, and the grammar's hundreds of wordings in hours.
@@ -62,6 +66,9 @@ def plain_trace(row: Row, rng: random.Random, seen: Attributes | None = None) ->
     rng : random.Random
     seen : Attributes, optional
         What is measured of the target; the row's own where None.
+    omit : float
+        Leave out place, size, shape and brightness with this chance each. What a trace claims is then a choice, which
+        rewards can teach: a model that has only met full accounts claims all four, sure of them or not.
     """
     attributes = row.other.get("attributes") or {}
     if not str(row.other.get("asked_by", "")).startswith("grammar") or not (row.absent or attributes):
@@ -71,7 +78,8 @@ def plain_trace(row: Row, rng: random.Random, seen: Attributes | None = None) ->
         return f"{target.fact} It is nowhere in this picture."
     if seen is None:
         seen = Attributes(*(attributes[name] for name in ("zone", "size", "brightness", "shape")))
-    return reason(rng, target, seen, side=attributes.get("side"))
+    left_out = frozenset(name for name in FACETS if omit and rng.random() < omit)
+    return reason(rng, target, seen, side=attributes.get("side"), omit=left_out)
 
 
 def vary(
@@ -81,7 +89,7 @@ def vary(
     rng: random.Random,
     *,
     most: int = 1280,
-    plain: bool = False,
+    trace: Trace | None = None,
 ) -> tuple[Row, MedicalImage]:
     """Return a row and its picture under a view drawn at random.
 
@@ -100,18 +108,19 @@ def vary(
         The only source of chance.
     most : int
         The longer side of the new picture, in pixels, is at most this.
-    plain : bool
-        Write `plain_trace` in place of the grammar's reasoning.
+    trace : callable, optional
+        Writes the reasoning in place of the grammar, such as `plain_trace`: takes a row, `rng`, and what is measured of
+        the view (None: what the row says).
     """
-    if plain:
-        row = row.model_copy(update={"reasoning": plain_trace(row, rng)})
+    if trace:
+        row = row.model_copy(update={"reasoning": trace(row, rng, None)})
     picture = Image.fromarray(image.rgb)
     if mask is not None and row.box is not None:
         for _ in range(_TRIES):
             view = choose_view(rng, row.source, _unit_box(row))
             if (view.mirrored or view.turns) and keeps_its_side(row):
                 continue
-            if (found := _under(row, picture, mask, view, rng, most, plain)) is not None:
+            if (found := _under(row, picture, mask, view, rng, most, trace)) is not None:
                 return found
     view = View(gain=rng.uniform(0.75, 1.25), offset=rng.uniform(-25, 25))
     shown = MedicalImage.from_array(show(picture, view, picture.size), file_name=image.provenance.file_name)
@@ -139,7 +148,7 @@ def _facts(pixels: npt.NDArray[np.uint8], mask: Mask) -> Facts:
 
 
 def _under(
-    row: Row, picture: Image.Image, mask: Mask, view: View, rng: random.Random, most: int, plain: bool
+    row: Row, picture: Image.Image, mask: Mask, view: View, rng: random.Random, most: int, trace: Trace | None
 ) -> tuple[Row, MedicalImage] | None:
     """Return what a view makes of a row, or None where the target is out of sight or the text would be wrong."""
     size = _size_of(view, picture.size, most)
@@ -152,7 +161,7 @@ def _under(
     pixels = show(picture, view, size)
     grey = np.asarray(Image.fromarray(pixels).convert("L").resize(seen.shape[::-1]))
     facts = Facts.measure(seen, grey)
-    reasoning = row.reasoning and _reasoning(row, view, seen, grey, facts, rng, plain)
+    reasoning = row.reasoning and _reasoning(row, view, seen, grey, facts, rng, trace)
     before = _facts(np.asarray(picture), mask)
     new = row.model_copy(update={"reasoning": reasoning})
     if reasoning is None or not stays_true(new, before, facts):
@@ -194,11 +203,17 @@ def stays_true(row: Row, before: Facts, now: Facts) -> bool:
 
 
 def _reasoning(
-    row: Row, view: View, mask: Mask, grey: npt.NDArray[np.uint8], facts: Facts, rng: random.Random, plain: bool
+    row: Row,
+    view: View,
+    mask: Mask,
+    grey: npt.NDArray[np.uint8],
+    facts: Facts,
+    rng: random.Random,
+    trace: Trace | None,
 ) -> str | None:
     """Return the reasoning about a view: written again where the grammar wrote it, else as it stands."""
-    if plain:
-        return plain_trace(row, rng, measure(mask, grey))
+    if trace:
+        return trace(row, rng, measure(mask, grey))
     attributes = row.other.get("attributes")
     if not attributes or not str(row.other.get("asked_by", "")).startswith("grammar"):
         return row.reasoning
