@@ -19,8 +19,8 @@ STYLES: tuple[Style, ...] = get_args(Style)
 MAX_SIMILARITY = 0.6
 """Held-out phrases share fewer words than this, as a Jaccard index, with each training phrase of their entity."""
 
-Three = Annotated[tuple[Phrase, ...], Field(min_length=3, max_length=3)]
-Two = Annotated[tuple[Phrase, ...], Field(min_length=2, max_length=2)]
+Three = Annotated[tuple[Phrase, ...], Field(min_length=3)]
+Two = Annotated[tuple[Phrase, ...], Field(min_length=2)]
 Some = Annotated[tuple[Phrase, ...], Field(min_length=1)]
 
 
