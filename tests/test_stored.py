@@ -152,6 +152,13 @@ def test_plain_completions_in_lines(tmp_path):
         assert read_stored(file).answer(row, MedicalImage.from_array(np.eye(9, dtype=np.uint8))).text.startswith("<ans")
 
 
+@pytest.mark.parametrize(("start", "end"), [("", ""), ("", "\n\n"), ("\ufeff", "")])
+def test_the_last_line_counts_however_the_file_ends(tmp_path, start, end):
+    file = tmp_path / "answers.jsonl"
+    file.write_text(f'{start}{{"id": "1", "text": "a"}}\n{{"id": "2", "text": "b"}}{end}', encoding="utf-8")
+    assert sorted(read_stored(file).answers) == ["1", "2"]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "told"),
     [
@@ -163,7 +170,12 @@ def test_plain_completions_in_lines(tmp_path):
         ("a.json", '[{"id": "1", "bbox": [1, 2, 3]}]', r"entry 1: bbox: isn't 4 numbers"),
         ("a.json", '[{"id": "1", "bbox": [1, 2, 3, 4], "points": [[1, "2"]]}]', r"entry 1: points: isn't 2 numbers"),
         ("a.json", '[{"id": "1", "bbox": [1, 2, 3, 4], "coordinates": "source pixels"}]', r"width and height: must be"),
-        ("a.jsonl", '{"id": "1"}\nnothing\n{"id": "2"}\n', r"a\.jsonl:2 is damaged"),
+        ("a.jsonl", '{"id": "1"}\n{"id": "2", "te', r"a\.jsonl:2: the line isn't a JSON object"),
+        (
+            "a.jsonl",
+            '{"id": "1"}\nnothing\n{"id": "2"}\n',
+            r"a\.jsonl:2: the line isn't a JSON object \(Expecting value at column 1\); mend it",
+        ),
     ],
 )
 def test_mistakes_name_their_place(tmp_path, name, content, told):

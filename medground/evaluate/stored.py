@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medground._io import read_lines
+from medground._io import json_lines
 from medground.coords import COORDINATES, Space, space_named
 from medground.data.rows import Row
 from medground.data.vqa_rows import VqaRow
@@ -134,7 +134,7 @@ def read_stored(file: str | Path, *, coordinates: str = "pixels", name: str | No
 def _entries(file: Path) -> Iterable[tuple[str, dict[str, Any]]]:
     """Return a file's objects, each with where it stands."""
     if file.suffix == ".jsonl":
-        return ((f"{file}:{number}", line) for number, _, line in read_lines(file))
+        return ((f"{file}:{number}", line) for number, line in json_lines(file))
     try:
         content = json.loads(file.read_bytes())
     except OSError as error:
