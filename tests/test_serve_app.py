@@ -91,15 +91,24 @@ def test_an_earlier_region_is_said_in_the_reasoners_coordinates(client: TestClie
 
 
 @pytest.mark.parametrize("template", ["nano-v1", "umrg-v1"])
-def test_a_model_that_was_trained_on_bare_questions_says_so(template: str):
-    reasoner = ScriptedReasoner()
+def test_a_model_that_learned_bare_questions_is_told_of_no_region(template: str):
+    asked: list[str] = []
+
+    def script(request: Request, space: Space) -> str:
+        asked.append(request.question)
+        return middle(request, space)
+
+    reasoner = ScriptedReasoner(script)
     reasoner.template = template
+    bare = template == "nano-v1"
     with serving(reasoner) as client:
+        assert client.get("/v1/models").json()["follows_regions"] is not bare
         body = {"image": upload(client), "question": "What lies beside it?", "region": [8, 6, 40, 30]}
         answers = [client.post("/v1/ground", json=body).json()]
         answers += [events(client.post("/v1/ground", json=body, headers=EVENTS).text)[-1][1]]
-        told = [any("may not have heeded the region" in note for note in answer["notes"]) for answer in answers]
-        assert told == [template == "nano-v1"] * 2
+        assert [text == body["question"] for text in asked] == [bare] * 2
+        told = [any("the region wasn't told" in note for note in answer["notes"]) for answer in answers]
+        assert told == [bare] * 2
         body.pop("region")
         assert not any("region" in note for note in client.post("/v1/ground", json=body).json()["notes"])
 

@@ -182,6 +182,20 @@ def test_asking_again_keeps_the_image_and_can_refer_to_the_region(page: Any, sit
     assert "[250, 250, 750, 500]" in second.question
 
 
+def test_a_region_is_offered_only_where_the_model_follows_it(page: Any, site: Site, scan: Path):
+    site.reasoner.template = "nano-v1"
+    page.reload()
+    load(page, scan)
+    ask(page)
+    expect(page.locator("#region-part")).to_be_hidden()
+    page.get_by_role("radio", name="Answer").check()
+    page.locator("#region").check()
+    page.get_by_role("radio", name="Locate").check()
+    expect(page.locator("#region")).not_to_be_checked()
+    ask(page, "And above it?")
+    assert site.reasoner.asked[1].question == "And above it?"
+
+
 def test_an_absent_target_is_said_and_nothing_is_drawn(browser: Any, serve: Callable[..., Site], scan: Path):
     site = serve(lambda request, space: format_answer(None, (), space, reasoning="There is nothing like it."))
     with opened(browser, site.address) as page:

@@ -29,12 +29,13 @@ router = APIRouter(tags=["answers"])
 
 @router.get("/v1/models")
 def models(service: Serving) -> dict[str, Any]:
-    """Say which models answer."""
+    """Say which models answer, the prompts that masks are drawn from, and whether where-questions may have regions."""
     segmenter = service.grounder.segmenter
     return {
         "reasoner": service.grounder.reasoner.name,
         "segmenter": "none" if segmenter is None else segmenter.name,
         "prompts": [] if segmenter is None else sorted(segmenter.trained_prompts),
+        "follows_regions": service.follows_regions,
         "version": __version__,
         "research_use": RESEARCH_USE,
     }

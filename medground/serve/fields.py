@@ -70,9 +70,9 @@ class GroundFields(_Question):
         Corners | None,
         Field(
             description="x1, y1, x2, y2 in source pixels: a region found before, to which the question refers. Its box "
-            "is added to the question's words, in the reasoner's own coordinates; nothing is cut or masked. Whether it "
-            "is heeded depends on the model: the embedded one was trained on where-questions that stand alone, and a "
-            "note then says so."
+            "is added to the question's words, in the reasoner's own coordinates; nothing is cut or masked. Models "
+            "that learned where-questions standing alone, like the embedded one, aren't told of it: `follows_regions` "
+            "of /v1/models is then false, and a note says so."
         ),
     ] = None
 

@@ -5,7 +5,7 @@ import { fit, setOpacity, zoomBy } from "./stage.js";
 
 const typed = (target) => target.matches("textarea, select, input:not([type=checkbox], [type=radio], [type=range])");
 
-export function listen({ keys, ask, stop, escape, middle, complain, goThere, label }) {
+export function listen({ keys, ask, stop, escape, middle, complain, kind, goThere, label }) {
   document.addEventListener("keydown", (event) => {
     if (document.querySelector("dialog[open]") || event.isComposing) return;
     if (event.key === "Escape") {
@@ -48,12 +48,28 @@ export function listen({ keys, ask, stop, escape, middle, complain, goThere, lab
     event.preventDefault();
     if ($("go").getAttribute("aria-disabled") !== "true") ask();
   });
-  const kind = () => {
+  const choose = () => {
     $("choices-part").hidden = $("ask").elements.kind.value !== "ask";
+    kind();
   };
-  $("ask").addEventListener("change", kind);
-  kind();
+  $("ask").addEventListener("change", choose);
+  choose();
 
   $("keys").checked = localStorage.getItem("keys") !== "off";
-  $("keys").addEventListener("change", () => localStorage.setItem("keys", $("keys").checked ? "on" : "off"));
+  $("keys").addEventListener("change", () => {
+    localStorage.setItem("keys", $("keys").checked ? "on" : "off");
+    tell(keys);
+  });
+  tell(keys);
+}
+
+// Buttons show their keys; a screen reader is told of them beside the names, and only while they act.
+function tell(keys) {
+  for (const shown of document.querySelectorAll("button > kbd")) {
+    shown.setAttribute("aria-hidden", true);
+    const key = shown.textContent;
+    if (!Object.hasOwn(keys, key)) continue;
+    if ($("keys").checked) shown.parentElement.setAttribute("aria-keyshortcuts", key);
+    else shown.parentElement.removeAttribute("aria-keyshortcuts");
+  }
 }

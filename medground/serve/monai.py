@@ -27,7 +27,7 @@ from medground.serve.export_routes import dicom_file
 from medground.serve.fields import GroundFields, Index, Number, ViewFields
 from medground.serve.image_routes import keep
 from medground.serve.images import Upload, View
-from medground.serve.reading import read_form
+from medground.serve.reading import BINARY, form_schema, read_form
 from medground.serve.service import Service
 from medground.serve.volumes import Grid, grid_of
 from medground.serve.waiting import Caller, Serving, answered, find_upload, picture_of
@@ -114,7 +114,7 @@ def auth_valid() -> dict[str, bool]:
     return {"valid": True}
 
 
-@router.put("/session/")
+@router.put("/session/", openapi_extra=form_schema(files=BINARY))
 async def open_session(request: Request, service: Serving, caller: Caller) -> dict[str, Any]:
     """Keep the one file of the form's field ``files``; the session's id is the image's."""
     _, content = await read_form(request, "files")
@@ -138,7 +138,11 @@ def end_session(session: str, service: Serving, caller: Caller) -> dict[str, Any
     return told
 
 
-@router.post("/infer/{model}", response_class=Response)
+@router.post(
+    "/infer/{model}",
+    response_class=Response,
+    openapi_extra=form_schema(params=InferFields.model_json_schema(), file=BINARY),
+)
 async def infer(
     model: str,
     request: Request,

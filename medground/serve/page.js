@@ -100,11 +100,17 @@ function show() {
   showDrawn();
   showHistory(entries, entry, goBack);
   const place = here() && active(entry);
-  $("region-part").hidden = !place;
-  if (!place) $("region").checked = false;
+  offerRegion();
   $("near").setAttribute("aria-disabled", !place);
   $("go").setAttribute("aria-disabled", !source || asking !== null);
   $("stop").hidden = asking === null;
+}
+
+// Not every model can be asked where something is that has to do with a region.
+function offerRegion() {
+  const offered = here() && active(entry) && ($("ask").elements.kind.value === "ask" || models.follows_regions);
+  $("region-part").hidden = !offered;
+  if (!offered) $("region").checked = false;
 }
 
 function showDrawn() {
@@ -363,6 +369,7 @@ listenToKeys({
   },
   middle: () => dragging() === "draw" && drawInTheMiddle(),
   complain,
+  kind: offerRegion,
   goThere: () => series.goTo(entry.view),
   label: (text) => {
     entry.label = text;

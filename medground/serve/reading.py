@@ -15,9 +15,11 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 
 from medground.serve.limits import Limits
 
-__all__ = ["FORM_BYTES", "Room", "body_schema", "hold_room", "read_fields", "read_form"]
+__all__ = ["BINARY", "FORM_BYTES", "Room", "body_schema", "form_schema", "hold_room", "read_fields", "read_form"]
 
 Model = TypeVar("Model", bound=BaseModel)
+BINARY = {"type": "string", "format": "binary"}
+"""What OpenAPI says of a file in a form."""
 FORM_BYTES = 1 << 20
 """How much longer a form may be than the file in it."""
 
@@ -99,6 +101,13 @@ async def read_fields(request: Request, model: type[Model]) -> tuple[Model, byte
     return model.model_validate_json(await request.body()), None
 
 
+def form_schema(**properties: dict[str, Any]) -> dict[str, Any]:
+    """Return what OpenAPI says of a form with these fields, of which a ``file`` may be left out."""
+    required = [name for name in properties if name != "file"]
+    schema = {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
+
+
 def body_schema(model: type[BaseModel], *, form: bool = True, json: bool = True) -> dict[str, Any]:
     """Return what OpenAPI says of a body that `read_fields` reads."""
     schema = model.model_json_schema()
@@ -106,7 +115,7 @@ def body_schema(model: type[BaseModel], *, form: bool = True, json: bool = True)
     plain = _inlined(schema, definitions)
     content: dict[str, Any] = {"application/json": {"schema": plain}} if json else {}
     if form:
-        properties = {"file": {"type": "string", "format": "binary"}, **plain["properties"]}
+        properties = {"file": BINARY, **plain["properties"]}
         properties.pop("image", None)
         required = ["file", *(name for name in plain.get("required", []) if name != "image")]
         fields = {**plain, "properties": properties, "required": required}

@@ -27,9 +27,9 @@ __all__ = ["Question", "Service", "checked"]
 
 Answer = TypeVar("Answer")
 
-UNHEARD = (
-    "{} was trained on where-questions that stand alone, and may not have heeded the region; a question to be answered "
-    "in words (ask) can follow regions"
+UNTOLD = (
+    "{} was trained on where-questions that stand alone, so the region wasn't told to it; a question to be answered in "
+    "words (ask) can follow regions"
 )
 
 
@@ -138,9 +138,18 @@ class Service:
             for tidy in self.tidied:
                 tidy()
 
+    @property
+    def follows_regions(self) -> bool:
+        """Whether where-questions may speak of a region found before.
+
+        Models that are asked by nano-v1 learned the bare question and nothing else: nano named a place for each of 30
+        validation questions, and for 2 of them with a region's words behind.
+        """
+        return getattr(self.grounder.reasoner, "template", "") != "nano-v1"
+
     def said(self, question: Question) -> str:
         """Return a question's text with the region that it refers to, in the coordinates of the reasoner."""
-        if question.region is None:
+        if question.region is None or not self.follows_regions:
             return question.text
         space = self.grounder.reasoner.space_for(question.image)
         digits = decimals(space) or None
@@ -154,11 +163,10 @@ class Service:
         return (self._noted(question, answer) for question, answer in zip(questions, answers, strict=True))
 
     def _noted(self, question: Question, answer: Answer) -> Answer:
-        """Return an answer with a note where its region was told to a model that was trained on bare questions."""
-        reasoner = self.grounder.reasoner
-        if question.region is None or not isinstance(answer, Result) or getattr(reasoner, "template", "") != "nano-v1":
+        """Return an answer, with a note where its question's region was left out."""
+        if question.region is None or not isinstance(answer, Result) or self.follows_regions:
             return answer
-        return replace(answer, notes=(*answer.notes, UNHEARD.format(reasoner.name)))
+        return replace(answer, notes=(*answer.notes, UNTOLD.format(self.grounder.reasoner.name)))
 
 
 def checked(text: str) -> str:
