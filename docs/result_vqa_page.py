@@ -93,10 +93,15 @@ def _headline(visual: Told) -> str:
     if found is None:
         return f"{claim} Whether it holds here isn't known: `grpo-eighth` and `sft-all` have not both been evaluated."
     said = [claim]
+    seen = less.get(("sft-all", "text-only"))
     for name, of_what in _JUDGED:
-        said.append(
-            f"Here, in {of_what}, it {holds(found[name])}: `grpo-eighth` less `sft-all` is {signed(found[name])}."
-        )
+        verdict = f"it {holds(found[name])}: `grpo-eighth` less `sft-all` is {signed(found[name])}."
+        if seen is not None and seen[name].low <= 0:
+            verdict = (
+                f"it isn't put to the test, since `sft-all` itself isn't certainly above what the words alone give "
+                f"({signed(seen[name])}); `grpo-eighth` less `sft-all` is {signed(found[name])}."
+            )
+        said.append(f"Here, in {of_what}, {verdict}")
     said.append(
         f"It counts as holding where the interval reaches no further than {100 * COMES_TO:g} points below 0, a margin "
         "that the paper doesn't name."
@@ -109,17 +114,13 @@ def _headline(visual: Told) -> str:
     if without:
         each = " and ".join(f"`{name}` {signed(cell)}" for name, cell in without)
         said.append(f"Without reinforcement the eighth is from `sft-all`, in accuracy: {each}.")
-    if any(comes_to(cell) for _, cell in without) and comes_to(found["types"]):
+    tested = seen is None or seen["types"].low > 0
+    if tested and comes_to(found["types"]) and any(comes_to(cell) for _, cell in without):
         said.append("So an eighth is enough without reinforcement too, and the headline isn't owed to it.")
     if (own := less.get(("grpo-eighth", "sft-eighth-continued"))) is not None:
         said.append(
             f"Reinforcement itself, against supervision for as long on the same eighth: {signed(own['types'])}, "
             f"V-score {signed(own['v_score'])}."
-        )
-    if (seen := less.get(("sft-all", "text-only"))) is not None and seen["types"].low <= 0:
-        said.append(
-            f"But `sft-all` itself isn't certainly above what the words alone give ({signed(seen['types'])}): there is "
-            "little to come to."
         )
     took = {each["arm"]: each["seconds_with_start"] / 3600 for each in reversed(visual["cost"])}
     if {"grpo-eighth", "sft-all"} <= set(took):

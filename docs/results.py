@@ -19,9 +19,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from result_page import Told, page
+from result_page import page
 from result_plots import arm_folder, over_time, plots
 from result_runs import gathered
+from result_tables import Told
 
 from medground._io import make_folder, write_bytes, write_json, write_text
 from medground.errors import ConfigError, MedgroundError

@@ -161,12 +161,22 @@ def test_a_headline_that_these_questions_do_not_decide_is_left_open(
 def test_what_would_make_the_headline_hollow_is_said(
     tmp_path: Path, rows: list[VqaRow], runs: ModuleType, text: ModuleType
 ) -> None:
-    for name in ("sft-all", "grpo-eighth", "sft-eighth", "sft-eighth-continued", "text-only"):
+    for name in ("sft-all", "grpo-eighth", "sft-eighth", "sft-eighth-continued"):
         save(tmp_path / name / "test", rows, by_patient(0.5))
     page = flat(text.page(runs.gathered([tmp_path]), []))
     assert "So an eighth is enough without reinforcement too" in page
-    assert "`sft-all` itself isn't certainly above what the words alone give (0.000)" in page
     assert "Reinforcement itself, against supervision for as long on the same eighth: 0.000" in page
+
+
+def test_nothing_comes_to_what_has_not_learned_to_look(
+    tmp_path: Path, rows: list[VqaRow], runs: ModuleType, text: ModuleType
+) -> None:
+    save(tmp_path / "sft-all" / "test", rows, by_patient(0.5))
+    save(tmp_path / "grpo-eighth" / "test", rows, by_patient(0.5))
+    save(tmp_path / "text-only" / "test", rows, by_patient(0.5, other=elsewhere))
+    page = flat(text.page(runs.gathered([tmp_path]), []))
+    assert "question), it isn't put to the test, since `sft-all` itself isn't certainly above" in page
+    assert "Here, in V-score, it holds: `grpo-eighth` less `sft-all` is 0.000." in page
 
 
 def test_a_headline_without_its_arms_is_not_told(
