@@ -83,6 +83,8 @@ def _read(figures: Path) -> Told:
         told: Told = json.loads(figures.read_bytes())
     except (OSError, ValueError) as error:
         raise ConfigError(f"{figures}: can't be read ({error}); give folders of runs") from error
+    if not isinstance(told, dict) or not {"arms", "visual", "both"} <= told.keys():
+        raise ConfigError(f"{figures}: isn't of this script as it is now; give folders of runs")
     return told
 
 

@@ -241,6 +241,14 @@ def test_the_document_is_written_whole_and_made_again_from_its_figures(tmp_path:
     assert (out / "results.json").read_bytes() == figures
 
 
+def test_figures_of_another_form_are_told_in_a_sentence(tmp_path: Path) -> None:
+    for content, said in ((b"{", "can't be read"), (b"{}", "isn't of this script"), (b"[]", "isn't of this script")):
+        (tmp_path / "results.json").write_bytes(content)
+        with pytest.raises(ConfigError, match=said):
+            script("results").write(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["results.json"]
+
+
 @pytest.mark.parametrize("name", ["page", "both", "tables", "vqa_page"])
 def test_examples_run(name: str) -> None:
     found = doctest.testmod(script(f"result_{name}"))
