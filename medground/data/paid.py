@@ -7,10 +7,12 @@ import json
 import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict, TypeVar
 
 from PIL import Image
+from pydantic import BaseModel
 
 from medground._io import make_folder, write_bytes
 from medground.data.ledger import Ledger, Spent
@@ -18,10 +20,13 @@ from medground.endpoint_client import EndpointClient, data_url
 from medground.errors import ConfigError
 from medground.reasoners._request import check_positive, check_sampling
 
-__all__ = ["PER_TOKEN", "Account", "Answer", "PaidModel", "digest", "picture_tokens"]
+__all__ = ["PER_TOKEN", "Account", "Answer", "Asking", "PaidModel", "digest", "picture_tokens", "schema_of"]
 
 PER_TOKEN, _PIXELS_PER_TOKEN = 3, 400
 """Characters of text, and pixels of a picture, that cost one token at least, for estimates."""
+
+
+_Words = TypeVar("_Words")
 
 
 class Answer(NamedTuple):
@@ -170,17 +175,49 @@ class Account:
         write_bytes(path, json.dumps(kept, allow_nan=False).encode("ascii") + b"\n")
 
 
+class Asking(TypedDict, total=False):
+    """What those who ask a `PaidModel` hand on to it; `PaidModel` says what each is, and its default."""
+
+    prices: tuple[float, float] | None
+    max_cost: float | None
+    per_minute: float | None
+    concurrency: int
+    temperature: float | None
+    max_new_tokens: int
+    timeout: float
+    max_retries: int
+    allow_insecure: bool
+
+
 class PaidModel:
     """A model behind an endpoint that is asked for JSON of a form, and an `Account` for its answers.
 
     Parameters
     ----------
-    spec, timeout, max_retries, sends_images, allow_insecure
-        As for `medground.endpoint_client.EndpointClient`; the key is the environment's.
+    spec : str
+        ``"https://host[:port]/v1#model"``; what follows ``#`` is the model's name on the server. The key is the
+        environment's ``MEDGROUND_API_KEY``, else ``OPENAI_API_KEY``.
     folder, prices, max_cost, per_minute
         As for `Account`.
-    concurrency, temperature, max_new_tokens
-        As for `medground.data.writer.Writer`.
+    sends_images : bool
+        Whether pictures go with what is asked.
+    concurrency : int
+        Requests under way at once in this process.
+    temperature : float or None
+        None leaves it to the server, for models that take none.
+    max_new_tokens : int
+        Length of the longest answer; models that think aloud need more.
+    timeout, max_retries, allow_insecure
+        As for `medground.endpoint_client.EndpointClient`.
+
+    Raises
+    ------
+    ConfigError
+        When a setting can't be used, or the folder can't be written.
+    ReasonerError
+        When the address or the key can't be used.
+    MissingExtraError
+        When openai isn't installed.
     """
 
     def __init__(
@@ -188,16 +225,16 @@ class PaidModel:
         spec: str,
         folder: str | Path,
         *,
-        prices: tuple[float, float] | None,
-        max_cost: float | None,
-        per_minute: float | None,
-        concurrency: int,
-        temperature: float | None,
-        max_new_tokens: int,
-        timeout: float,
-        max_retries: int,
         sends_images: bool,
-        allow_insecure: bool,
+        prices: tuple[float, float] | None = None,
+        max_cost: float | None = None,
+        per_minute: float | None = None,
+        concurrency: int = 8,
+        temperature: float | None = 0.8,
+        max_new_tokens: int = 1024,
+        timeout: float = 120.0,
+        max_retries: int = 4,
+        allow_insecure: bool = False,
     ) -> None:
         check_positive(concurrency=concurrency, timeout=timeout)
         check_sampling(0.0 if temperature is None else temperature, max_new_tokens)
@@ -212,8 +249,8 @@ class PaidModel:
         self.name = self._client.name
         self._account = Account(folder, prices=prices, max_cost=max_cost, per_minute=per_minute)
         self.spent, self.forget = self._account.spent, self._account.forget
-        self._temperature = temperature
-        self._length = max_new_tokens
+        self.temperature, self.max_new_tokens = temperature, max_new_tokens
+        self._concurrency = concurrency
         self._slots = threading.BoundedSemaphore(concurrency)
 
     def reply(
@@ -246,29 +283,54 @@ class PaidModel:
         ConfigError
             When a file of the folder is damaged, or can't be written.
         """
-        key = digest([self.name, turns, schema, self._temperature, self._length, draws])
+        key = digest([self.name, turns, schema, self.temperature, self.max_new_tokens, draws])
         answer = self._account.kept(key)
         if answer is None:
             with self._slots:
                 answer = self._asked(key, turns, schema, picture())
         return key, answer
 
+    def together(self, calls: Sequence[Callable[[], _Words]]) -> list[_Words]:
+        """Return what calls that ask this model return, `concurrency` of them at once; the first failure ends it."""
+        if not calls:
+            return []
+        pool = ThreadPoolExecutor(min(self._concurrency, len(calls)), thread_name_prefix="medground-words")
+        try:
+            return list(pool.map(lambda call: call(), calls))
+        finally:
+            pool.shutdown(cancel_futures=True)
+
     def _asked(
         self, key: str, turns: Sequence[tuple[str, str]], schema: Mapping[str, Any], picture: Image.Image | None
     ) -> Answer:
         read = sum(len(text) for _, text in turns) // PER_TOKEN + 20 * len(turns)
         read += 0 if picture is None else picture_tokens(*picture.size)
-        options: dict[str, Any] = {} if self._temperature is None else {"temperature": self._temperature}
+        options: dict[str, Any] = {} if self.temperature is None else {"temperature": self.temperature}
         return self._account.buy(
             key,
             self._client,
             _messages(turns, picture),
             read=read,
             text=_content,
-            max_new_tokens=self._length,
+            max_new_tokens=self.max_new_tokens,
             schema=schema,
             **options,
         )
+
+
+def schema_of(form: type[BaseModel]) -> dict[str, Any]:
+    """Return the schema by which a model is asked for JSON of a form and nothing beside it.
+
+    Examples
+    --------
+    >>> class _Note(BaseModel):
+    ...     text: str
+    >>> asked = schema_of(_Note)
+    >>> asked["name"], asked["schema"]["required"], asked["schema"]["additionalProperties"]
+    ('note', ['text'], False)
+    """
+    schema = {**form.model_json_schema(), "additionalProperties": False}
+    return {"name": form.__name__.strip("_").casefold(), "strict": True, "schema": schema}
 
 
 def picture_tokens(width: int, height: int) -> int:

@@ -10,9 +10,8 @@ import functools
 import json
 import random
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, Unpack, get_args
 
 import numpy as np
 from PIL import Image
@@ -35,7 +34,7 @@ from medground.data.briefing import (
 )
 from medground.data.grammar import Words
 from medground.data.ledger import Spent
-from medground.data.paid import Answer, PaidModel, digest
+from medground.data.paid import Answer, Asking, PaidModel, digest, schema_of
 from medground.data.pixels import open_image
 from medground.data.rows import Picture
 from medground.drawing import draw
@@ -96,41 +95,25 @@ class Writer:
         The folder at which the records' image paths start; needed where anything is shown.
     shown : {"nothing", "picture", "outline"}
         An absent target has no outline, so the picture is shown plain.
-    prices : (float, float) or None
-        Of a million input and a million output tokens, in any currency.
-    max_cost : float or None
-        The most that the whole folder may cost, earlier runs included; needs `prices`. A request that was
-        retried after time-outs is counted once.
-    per_minute : float or None
-        The most requests that start in a minute, over all processes; retries of a failed try aren't counted.
-    concurrency : int
-        Requests under way at once in this process, for `describe_all` and `ask_all`. Each worker of a stage is one.
     tries : int
         How often the model is asked for one text, the first time included.
     attempts : int
         How often `medground.data.ask` begins anew when a gate refuses a question.
     seed : int
         Of what descriptions open with.
-    temperature : float or None
-        None leaves it to the server, for models that take none.
-    max_new_tokens : int
-        Length of the longest answer; models that think aloud need more.
     max_pixels : int
         Pixel budget of the picture that is sent.
-    timeout, max_retries, allow_insecure
-        As for `medground.endpoint_client.EndpointClient`.
     fallback : Words or None
         What finds the words when no try is usable. Its name then comes with them, as ``described_by`` or ``asked_by``.
         Without it such a text is a ReasonerError.
+    prices, max_cost, per_minute, concurrency, temperature, max_new_tokens, timeout, max_retries, allow_insecure
+        As for `medground.data.paid.PaidModel`. `concurrency` is for `describe_all` and `ask_all`; each worker of a
+        stage is one process.
 
     Raises
     ------
-    ConfigError
-        When a setting can't be used, or the folder can't be written.
-    ReasonerError
-        When the address or the key can't be used.
-    MissingExtraError
-        When openai isn't installed.
+    ConfigError, ReasonerError, MissingExtraError
+        As for `medground.data.paid.PaidModel`.
     """
 
     def __init__(
@@ -140,62 +123,40 @@ class Writer:
         *,
         root: str | Path | None = None,
         shown: Shown = "nothing",
-        prices: tuple[float, float] | None = None,
-        max_cost: float | None = None,
-        per_minute: float | None = None,
-        concurrency: int = 8,
         tries: int = 3,
         attempts: int = 2,
         seed: int = 0,
-        temperature: float | None = 0.8,
-        max_new_tokens: int = 1024,
         max_pixels: int = MAX_PIXELS,
-        timeout: float = 120.0,
-        max_retries: int = 4,
-        allow_insecure: bool = False,
         fallback: Words | None = None,
+        **asking: Unpack[Asking],
     ) -> None:
-        # All but these two are the keywords, by which another process makes the same writer.
-        self._options = {key: value for key, value in locals().items() if key not in ("self", "spec", "cache")}
-        self._spec, self._cache = spec, cache
+        own = {key: value for key, value in locals().items() if key not in ("self", "spec", "cache", "asking")}
+        self._made_by = (spec, cache, {**own, **asking})  # another process makes the same writer by it
         check_positive(tries=tries, attempts=attempts, max_pixels=max_pixels)
         if shown not in get_args(Shown):
             raise ConfigError(f"shown must be one of {', '.join(get_args(Shown))}, not {shown!r}")
         if shown != "nothing" and root is None:
             raise ConfigError("showing pictures needs root, the folder at which the records' image paths start")
-        self._model = PaidModel(
-            spec,
-            cache,
-            prices=prices,
-            max_cost=max_cost,
-            per_minute=per_minute,
-            concurrency=concurrency,
-            temperature=temperature,
-            max_new_tokens=max_new_tokens,
-            timeout=timeout,
-            max_retries=max_retries,
-            sends_images=shown != "nothing",
-            allow_insecure=allow_insecure,
-        )
+        self._model = PaidModel(spec, cache, sends_images=shown != "nothing", **asking)
         self.attempts = attempts
         self._root = None if root is None else Path(root)
         self._shown: Shown = shown
         self._tries = tries
         self._seed = seed
-        self._sampled = [temperature, max_new_tokens]
         self._max_pixels = max_pixels
         self._fallback = fallback
-        self._concurrency = concurrency
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return functools.partial(Writer, **self._options), (self._spec, self._cache)
+        spec, cache, options = self._made_by
+        return functools.partial(Writer, **options), (spec, cache)
 
     @functools.cached_property
     def name(self) -> str:
         """The model's name and a digest of all that the words depend on: prompts, settings, fallback."""
         prompts = [instructions("describe"), instructions("ask"), instructions("absent"), _ATTACHED]
         drawn = [STYLES, LENGTHS, [[*key, list(value)] for key, value in ASKERS.items()], FORMS, OPENINGS]
-        settings: list[Any] = [self._shown, self._tries, self._seed, self._max_pixels, *self._sampled]
+        settings: list[Any] = [self._shown, self._tries, self._seed, self._max_pixels]
+        settings += [self._model.temperature, self._model.max_new_tokens]
         settings.append(None if self._fallback is None else self._fallback.name)
         return f"{self._model.name} writer-v1-{digest([prompts, drawn, settings])[:8]}"
 
@@ -251,20 +212,11 @@ class Writer:
 
     def describe_all(self, records: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
         """Describe records, `concurrency` of them at once; the first failure ends it, and what was written is kept."""
-        return self._each([functools.partial(self.describe, record) for record in records])
+        return self._model.together([functools.partial(self.describe, record) for record in records])
 
     def ask_all(self, requests: Sequence[tuple[Mapping[str, Any], random.Random]]) -> list[dict[str, str]]:
         """Ask for each request with its own generator, `concurrency` of them at once; see `describe_all`."""
-        return self._each([functools.partial(self.ask, request, rng) for request, rng in requests])
-
-    def _each(self, calls: Sequence[Callable[[], dict[str, str]]]) -> list[dict[str, str]]:
-        if not calls:
-            return []
-        pool = ThreadPoolExecutor(min(self._concurrency, len(calls)), thread_name_prefix="medground-writer")
-        try:
-            return list(pool.map(lambda call: call(), calls))
-        finally:
-            pool.shutdown(cancel_futures=True)
+        return self._model.together([functools.partial(self.ask, request, rng) for request, rng in requests])
 
     def _unusable(self, record: Mapping[str, Any], objection: Objection) -> ReasonerError:
         return ReasonerError(
@@ -292,7 +244,7 @@ class Writer:
         draws = [self._picture_digest(record, shown), self._max_pixels, draw]
         picture = functools.partial(self._picture, record, shown)
         for _ in range(self._tries):
-            key, reply = self._model.reply(turns, _schema(form), draws=draws, picture=picture)
+            key, reply = self._model.reply(turns, schema_of(form), draws=draws, picture=picture)
             keys.append(key)
             found, objection = _read(reply, form)
             if found is not None:
@@ -333,12 +285,6 @@ class Writer:
         size = fit(picture.width, picture.height, self._max_pixels)
         picture = picture if picture.size == size else picture.resize(size, Image.Resampling.BICUBIC)
         return Image.fromarray(np.asarray(picture.convert("RGB")))  # pixels alone
-
-
-@functools.cache
-def _schema(form: type[BaseModel]) -> dict[str, Any]:
-    schema = {**form.model_json_schema(), "additionalProperties": False}
-    return {"name": form.__name__.strip("_").casefold(), "strict": True, "schema": schema}
 
 
 def _read(reply: Answer, form: type[BaseModel]) -> tuple[dict[str, str] | None, Objection | None]:

@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Unpack
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, StrictStr, ValidationError
 
 from medground.coords import Space
 from medground.data.briefing import tidy
 from medground.data.ledger import Spent
-from medground.data.paid import PaidModel, digest
+from medground.data.paid import Asking, PaidModel, digest, schema_of
 from medground.data.vqa.blocks import Draft
 from medground.data.vqa.thinking import reason_of
 from medground.endpoint_client import json_objects
@@ -52,54 +51,21 @@ class Thinker:
         ``"https://host[:port]/v1#model"``.
     cache : path
         A folder for the answers and what they cost.
-    prices, max_cost, per_minute, concurrency, temperature, max_new_tokens, timeout, max_retries, allow_insecure
-        As for `medground.data.writer.Writer`.
     tries : int
         How often the model is asked for one text, the first time included.
+    prices, max_cost, per_minute, concurrency, temperature, max_new_tokens, timeout, max_retries, allow_insecure
+        As for `medground.data.paid.PaidModel`.
 
     Raises
     ------
-    ConfigError
-        When a setting can't be used, or the folder can't be written.
-    ReasonerError
-        When the address or the key can't be used.
-    MissingExtraError
-        When openai isn't installed.
+    ConfigError, ReasonerError, MissingExtraError
+        As for `medground.data.paid.PaidModel`.
     """
 
-    def __init__(
-        self,
-        spec: str,
-        cache: str | Path,
-        *,
-        prices: tuple[float, float] | None = None,
-        max_cost: float | None = None,
-        per_minute: float | None = None,
-        concurrency: int = 8,
-        tries: int = 3,
-        temperature: float | None = 0.8,
-        max_new_tokens: int = 1024,
-        timeout: float = 120.0,
-        max_retries: int = 4,
-        allow_insecure: bool = False,
-    ) -> None:
+    def __init__(self, spec: str, cache: str | Path, *, tries: int = 3, **asking: Unpack[Asking]) -> None:
         check_positive(tries=tries)
-        self._model = PaidModel(
-            spec,
-            cache,
-            prices=prices,
-            max_cost=max_cost,
-            per_minute=per_minute,
-            concurrency=concurrency,
-            temperature=temperature,
-            max_new_tokens=max_new_tokens,
-            timeout=timeout,
-            max_retries=max_retries,
-            sends_images=False,
-            allow_insecure=allow_insecure,
-        )
+        self._model = PaidModel(spec, cache, sends_images=False, **asking)
         self._tries = tries
-        self._concurrency = concurrency
 
     @functools.cached_property
     def name(self) -> str:
@@ -123,7 +89,7 @@ class Thinker:
         told = json.dumps(brief_thinking(draft), ensure_ascii=False, indent=1)
         turns = [("system", _instructions()), ("user", told)]
         for _ in range(self._tries):
-            _, reply = self._model.reply(turns, _schema())
+            _, reply = self._model.reply(turns, schema_of(_Thinking))
             said, objection = _read(reply.text)
             objection = objection or object_to_thinking(draft, said)
             if not objection:
@@ -134,11 +100,7 @@ class Thinker:
 
     def write_all(self, drafts: Sequence[Draft]) -> list[str | None]:
         """Write for each draft, several at once; the first failure ends it, and what was written is kept."""
-        pool = ThreadPoolExecutor(max(1, min(self._concurrency, len(drafts))), thread_name_prefix="medground-thinker")
-        try:
-            return list(pool.map(self.write, drafts))
-        finally:
-            pool.shutdown(cancel_futures=True)
+        return self._model.together([functools.partial(self.write, draft) for draft in drafts])
 
 
 def brief_thinking(draft: Draft) -> dict[str, Any]:
@@ -195,12 +157,3 @@ def _read(text: str) -> tuple[str, str]:
 @functools.cache
 def _instructions() -> str:
     return files("medground.prompts").joinpath("data", "think-v1.txt").read_text(encoding="utf-8").strip()
-
-
-@functools.cache
-def _schema() -> Mapping[str, Any]:
-    return {
-        "name": "thinking",
-        "strict": True,
-        "schema": {**_Thinking.model_json_schema(), "additionalProperties": False},
-    }
