@@ -24,6 +24,7 @@ from medground.data.stages import (
     read_stage,
     run_stage,
     stage_digest,
+    stage_root,
 )
 from medground.errors import ConfigError, MissingExtraError, TruthError
 
@@ -161,6 +162,16 @@ def test_another_version_is_refused_and_what_it_is_about_is_not(
     monkeypatch.setattr("medground.data.stages.__version__", "99")
     with pytest.raises(ConfigError, match=f"made with version '{medground.__version__}', not '99'"):
         run_stage("squares", shards(2), squares, tmp_path, settings={}, workers=1)
+
+
+def test_where_pictures_are_is_told_or_asked_for(tmp_path: Path) -> None:
+    run_stage("squares", shards(1), squares, tmp_path, settings={}, about={"root": "/a"}, workers=1)
+    assert stage_root(tmp_path / "squares") == "/a"
+    run_stage("squares", shards(1), squares, tmp_path, settings={}, workers=1, restart=True)
+    with pytest.raises(
+        ConfigError, match=r"squares/stage.json: doesn't say where pictures are \(root\); squares again"
+    ):
+        stage_root(tmp_path / "squares")
 
 
 def test_what_isnt_a_whole_stage_isnt_read(tmp_path: Path) -> None:

@@ -20,8 +20,7 @@ from medground._io import write_json
 from medground.data.gates import plain_question, refuse
 from medground.data.grammar import Grammar, Words
 from medground.data.plan import Missing, Quota, brief, make_plan
-from medground.data.stages import StageReport, part_paths, read_parts, read_stage, run_stage, stage_digest
-from medground.errors import ConfigError
+from medground.data.stages import StageReport, part_paths, read_parts, run_stage, stage_digest, stage_root
 
 __all__ = ["LONG", "ask", "ask_shard", "reasons"]
 
@@ -210,16 +209,13 @@ def ask(
     plan = make_plan(briefs, len(parts), quota, seed)
     write_json(Path(out) / "plan.json", plan.log)
     shards = [(str(part), plan.questions[number], plan.missing[number]) for number, part in enumerate(parts)]
-    root = read_stage(before).get("root")
-    if not isinstance(root, str):
-        raise ConfigError(f"{before / 'stage.json'}: doesn't say where pictures are (root); describe again")
     return run_stage(
         "ask",
         shards,
         functools.partial(ask_shard, seed=seed, words=words),
         out,
         settings={"describe": stage_digest(before), "seed": seed, "words": words.name, **asdict(quota)},
-        about={"root": root},
+        about={"root": stage_root(before)},
         workers=workers,
         **options,
     )

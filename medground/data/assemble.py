@@ -19,7 +19,7 @@ from medground.data.review.decisions import ReviewReport, apply, read_decisions
 from medground.data.rows import Picture, Row, RowSplit
 from medground.data.schema import write_rows
 from medground.data.show import pick_rows, show
-from medground.data.stages import read_parts, read_stage
+from medground.data.stages import read_parts, stage_root
 from medground.data.stats import Statistics, statistics
 from medground.errors import ConfigError
 from medground.masks import decode_rle
@@ -136,9 +136,7 @@ def assemble(
         When a record or a picture can't be read.
     """
     out = Path(out)
-    root = read_stage(out / "ask").get("root")
-    if not isinstance(root, str):
-        raise ConfigError(f"{out / 'ask' / 'stage.json'}: doesn't say where pictures are (root); ask again")
+    root = stage_root(out / "ask")
     decisions = read_decisions(out / "review.jsonl")
     review, refused = ReviewReport(), list[tuple[str, str]]()
     splits = sorted(

@@ -23,8 +23,8 @@ from medground.data.build import PATIENT_SIDED
 from medground.data.duplicates import perceptual_hash
 from medground.data.grammar import Grammar, Words
 from medground.data.questions import pair_side
-from medground.data.stages import StageReport, part_paths, read_parts, read_stage, run_stage, stage_digest
-from medground.errors import ConfigError, ImageError, TruthError
+from medground.data.stages import StageReport, part_paths, read_parts, run_stage, stage_digest, stage_root
+from medground.errors import ImageError, TruthError
 from medground.images import MedicalImage, load_image
 from medground.masks import decode_rle
 from medground.rewards.evidence import Facts
@@ -293,9 +293,7 @@ def describe(
     """
     words = words or Grammar(seed)
     before = Path(out) / "clean"
-    root = read_stage(before).get("root")
-    if not isinstance(root, str):
-        raise ConfigError(f"{before / 'stage.json'}: doesn't say where pictures are (root); clean again")
+    root = stage_root(before)
     return run_stage(
         "describe",
         [str(part) for part in part_paths(before)],

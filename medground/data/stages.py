@@ -30,6 +30,7 @@ __all__ = [
     "read_stage",
     "run_stage",
     "stage_digest",
+    "stage_root",
 ]
 
 
@@ -243,6 +244,21 @@ def read_stage(folder: str | Path) -> Record:
 def stage_digest(folder: str | Path) -> str:
     """Return the digest of a stage's settings, by which a later stage knows what it was made from."""
     return str(read_stage(folder)["digest"])
+
+
+def stage_root(folder: str | Path) -> str:
+    """Return the folder at which the image paths of a stage's records start.
+
+    Raises
+    ------
+    ConfigError
+        When the folder is no stage, or the stage doesn't say.
+    """
+    root = read_stage(folder).get("root")
+    if not isinstance(root, str):
+        where = Path(folder)
+        raise ConfigError(f"{where / 'stage.json'}: doesn't say where pictures are (root); {where.name} again")
+    return root
 
 
 def _check_settings(path: Path, name: str, shards: int, settings: Mapping[str, Any], about: Mapping[str, Any]) -> None:

@@ -17,7 +17,7 @@ from medground._io import alone, make_folder, write_json, write_text
 from medground.answers import QuestionType
 from medground.data.layouts.vqa import export_vqa_rows
 from medground.data.rows import RowSplit
-from medground.data.stages import read_stage, stage_digest
+from medground.data.stages import stage_digest, stage_root
 from medground.data.vqa.blocks import Draft, Drawer, blocks
 from medground.data.vqa.card import vqa_card, vqa_statistics
 from medground.data.vqa.making import GRAMMAR, lacking, row_of
@@ -114,9 +114,7 @@ def build_vqa(
         When the thinker's server fails, or its costs reach their bound.
     """
     build = Path(build)
-    root = read_stage(build / "describe").get("root")
-    if not isinstance(root, str):
-        raise ConfigError(f"{build / 'describe' / 'stage.json'}: doesn't say where pictures are (root); describe again")
+    root = stage_root(build / "describe")
     if rows is not None and rows < 1:
         raise ConfigError(f"rows must be 1 or more, not {rows}")
     scenes = read_scenes(build)
