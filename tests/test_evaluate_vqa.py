@@ -381,7 +381,7 @@ def test_the_tables_say_what_was_answered(runs: list[Path]) -> None:
         ("multi choice", 2),
         ("all", 10),
     ]
-    (line,) = tables.compared([(entries[0], entries[1])]).lines
+    (line,) = tables.differences([(entries[0], entries[1])]).lines
     assert [each.value for each in line.cells[:3]] == [0.5, 0, 0]
 
 

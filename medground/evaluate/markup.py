@@ -15,7 +15,7 @@ from pathlib import Path
 from medground import RESEARCH_USE
 from medground.evaluate.cells import Cell, Column, Table, number
 
-__all__ = ["Part", "page", "table_html"]
+__all__ = ["Part", "figure_html", "page", "table_html"]
 
 _HERE = Path(__file__).parent
 _BROAD = 12
@@ -77,6 +77,20 @@ def table_html(table: Table) -> str:
         f"<caption class=unseen>{html.escape(table.title)}</caption>"
         f"<thead>{groups}<tr>{corner}{heads}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
     )
+
+
+def figure_html(found: Cell) -> str:
+    """Return a figure with its interval as HTML for a sentence.
+
+    Examples
+    --------
+    >>> figure_html(Cell(0.5, 0.4, 0.6, 9)), figure_html(Cell(0.5, 0.5, 0.5, 1)), figure_html(Cell(0, 0, 0, 0))
+    ('<b>0.50</b> (95 % interval 0.40 to 0.60)', '<b>0.50</b>', '–')
+    """
+    if not found.n:
+        return "–"
+    interval = f" (95 % interval {found.low:.2f} to {found.high:.2f})" if found.low < found.high else ""
+    return f"<b>{found.value:.2f}</b>{interval}"
 
 
 def _head(column: Column) -> str:

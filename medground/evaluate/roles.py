@@ -12,12 +12,12 @@ import numpy as np
 from medground.data.rows import Picture, Row
 from medground.errors import ConfigError
 from medground.evaluate.baselines import BASELINES, Baseline, load_baseline
-from medground.evaluate.predictions import Prediction, ruler_of
+from medground.evaluate.predictions import AnyRun, Prediction, ruler_of
 from medground.evaluate.score import Scored, score_run
 from medground.evaluate.tables import Entry, Kind
 from medground.images import MedicalImage
 
-__all__ = ["Changed", "Shown", "gather"]
+__all__ = ["Changed", "Shown", "gather", "told_apart"]
 
 ORACLE = "oracle"
 
@@ -159,21 +159,36 @@ _TITLES = {
 
 def _named(scored: Sequence[Scored]) -> list[Entry]:
     """Return the runs with the shortest names that tell them apart: the reasoner, then mode, segmenter, folder."""
-    names = [_part(one, "reasoner") or one.run.name for one in scored]
-    for more in (
-        lambda one: "" if one.run.info.get("mode") == "reason" else str(one.run.info.get("mode", "")),
-        lambda one: _part(one, "segmenter"),
-        lambda one: one.run.name,
-    ):
+    runs = [one.run for one in scored]
+    names = told_apart(
+        runs,
+        [_part(one, "reasoner") or one.run.name for one in scored],
+        ["" if run.info.get("mode") == "reason" else str(run.info.get("mode", "")) for run in runs],
+        [_part(one, "segmenter") for one in scored],
+        [run.name for run in runs],
+    )
+    return [Entry(_TITLES.get(name, name), _kind(one), one) for name, one in zip(names, scored, strict=True)]
+
+
+def told_apart(runs: Sequence[AnyRun[Any]], names: Sequence[str], *further: Sequence[str]) -> list[str]:
+    """Return names of runs, those that are alike with what `further` says of each, as little as tells them apart.
+
+    Raises
+    ------
+    ConfigError
+        When a run is given twice.
+    """
+    names = list(names)
+    for words in further:
         counts = Counter(names)
         names = [
-            ", ".join(filter(None, (name, more(one)))) if counts[name] > 1 else name
-            for name, one in zip(names, scored, strict=True)
+            ", ".join(filter(None, (name, word))) if counts[name] > 1 else name
+            for name, word in zip(names, words, strict=True)
         ]
     for number, name in enumerate(names):
         if name in names[:number]:
-            raise ConfigError(f"{scored[number].run.folder}: is given twice; leave it out once")
-    return [Entry(_TITLES.get(name, name), _kind(one), one) for name, one in zip(names, scored, strict=True)]
+            raise ConfigError(f"{runs[number].folder}: is given twice; leave it out once")
+    return names
 
 
 def _blind(model: Entry, given: Sequence[Entry]) -> Iterator[Entry]:

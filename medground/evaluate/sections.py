@@ -5,20 +5,32 @@ from __future__ import annotations
 import html
 from collections.abc import Mapping, Sequence
 from itertools import combinations
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from medground.evaluate import plots, tables
 from medground.evaluate.baselines import BASELINES
 from medground.evaluate.cells import ROUNDS, Cell, Column, Line, Table, cell
-from medground.evaluate.markup import Part, table_html
+from medground.evaluate.markup import Part, figure_html, table_html
 from medground.evaluate.plots import Dot, DotRow, Series, both, legend
 from medground.evaluate.predictions import Answered
 from medground.evaluate.roles import Shown
 from medground.evaluate.tables import BREAKDOWNS, MEASURES, Entry
 
-__all__ = ["differences", "figures", "lead", "leaderboard", "places", "runs", "runs_table"]
+__all__ = [
+    "differences",
+    "figures",
+    "lead",
+    "leaderboard",
+    "pairs_of",
+    "part_of_differences",
+    "places",
+    "runs",
+    "runs_table",
+]
+
+_One = TypeVar("_One")
 
 _MOST_PAIRS = 6
 _MOST_DOTS = 3
@@ -47,11 +59,7 @@ def _counted(count: int, what: str) -> str:
 
 
 def _told(entry: Entry) -> str:
-    found = cell(entry.scored, MEASURES["box_iou"])
-    if not found.n:
-        return "–"
-    interval = f" (95 % interval {found.low:.2f} to {found.high:.2f})" if found.low < found.high else ""
-    return f"<b>{found.value:.2f}</b>{interval}"
+    return figure_html(cell(entry.scored, MEASURES["box_iou"]))
 
 
 def figures(shown: Shown) -> Part:
@@ -138,14 +146,26 @@ def _baselines(shown: Shown) -> str:
 
 def differences(shown: Shown) -> Part | None:
     """Return how much better which run is, pair by pair on the same rows; None where there is no pair."""
-    pairs = list(combinations(shown.models, 2))
-    if len(pairs) > _MOST_PAIRS:
-        pairs = [(shown.models[0], each) for each in shown.models[1:]]
+    pairs = pairs_of(shown.models)
     if shown.blind is not None:
         pairs += [(each, shown.blind) for each in shown.models]
-    if not pairs:
-        return None
-    table = tables.differences(pairs)
+    return part_of_differences(tables.differences(pairs)) if pairs else None
+
+
+def pairs_of(models: Sequence[_One]) -> list[tuple[_One, _One]]:
+    """Return all pairs of models, or the first with each other one where those would be many.
+
+    Examples
+    --------
+    >>> pairs_of("abc"), len(pairs_of("abcde"))
+    ([('a', 'b'), ('a', 'c'), ('b', 'c')], 4)
+    """
+    pairs = list(combinations(models, 2))
+    return pairs if len(pairs) <= _MOST_PAIRS else [(models[0], each) for each in models[1:]]
+
+
+def part_of_differences(table: Table) -> Part:
+    """Return the section that shows a table of paired differences."""
     note = (
         "The first less the second on the rows that both answered, with the interval of a paired bootstrap over "
         "patients; in bold where it leaves out 0. Where many pairs are compared, some will by chance."

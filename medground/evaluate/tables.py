@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from medground.evaluate.cells import SIZES, Column, Line, Measure, Table, cell, difference, field
+from medground.evaluate.cells import SIZES, Column, Line, Measure, Measured, Table, cell, difference, field
 from medground.evaluate.score import Scored
 
 __all__ = [
@@ -18,7 +18,9 @@ __all__ = [
     "PAPER",
     "Entry",
     "Kind",
+    "across",
     "breakdown",
+    "compared",
     "differences",
     "further",
     "headline",
@@ -115,20 +117,22 @@ class Entry:
 
 def headline(entries: Sequence[Entry]) -> Table:
     """Return the first table: entries down, `MEASURES` across; those that no entry has are left out."""
-    return _overall("figures", "Figures", entries, list(MEASURES.values()))
+    rows = [(each.name, each.scored, each.kind) for each in entries]
+    return across("figures", "Figures", rows, list(MEASURES.values()))
 
 
 def further(entries: Sequence[Entry]) -> Table:
     """Return `FURTHER` of the models; those that none has are left out."""
-    models = [Entry(each.name, "other", each.scored) for each in entries if each.kind == "model"]
-    return _overall("further", "Further figures", models, list(FURTHER.values()))
+    models = [(each.name, each.scored, "other") for each in entries if each.kind == "model"]
+    return across("further", "Further figures", models, list(FURTHER.values()))
 
 
-def _overall(name: str, title: str, entries: Sequence[Entry], measures: Sequence[Measure]) -> Table:
-    rows = [(entry, [cell(entry.scored, measure) for measure in measures]) for entry in entries]
-    shown = [at for at in range(len(measures)) if any(cells[at].n for _, cells in rows)]
+def across(name: str, title: str, rows: Sequence[tuple[str, Measured, str]], measures: Sequence[Measure]) -> Table:
+    """Return a table of models, each with its name and kind, down and measures across; what none has is left out."""
+    made = [(told, [cell(scored, each) for each in measures], kind) for told, scored, kind in rows]
+    shown = [at for at in range(len(measures)) if any(cells[at].n for _, cells, _ in made)]
     columns = tuple(Column(measures[at].title, measures[at].told, places=measures[at].places) for at in shown)
-    lines = tuple(Line(entry.name, tuple(cells[at] for at in shown), entry.kind) for entry, cells in rows)
+    lines = tuple(Line(told, tuple(cells[at] for at in shown), kind) for told, cells, kind in made)
     return Table(name, title, "model", columns, lines)
 
 
@@ -208,13 +212,13 @@ def leaderboard(entries: Sequence[Entry]) -> Table:
     return Table("leaderboard", "The paper's leaderboard", "super-category", heads, tuple(lines))
 
 
-_COMPARED = ("box_iou", "box_iou_categories", "dice", "pdice", "absence", "claims")
+_COMPARED = tuple(MEASURES[name] for name in ("box_iou", "box_iou_categories", "dice", "pdice", "absence", "claims"))
 
 
 def differences(pairs: Sequence[tuple[Entry, Entry]]) -> Table:
     """Return paired differences, the first of each pair less the second."""
-    named = [(f"{a.name} − {b.name}", a, b) for a, b in pairs]
-    return _compared("differences", "Paired differences", "pair", named)
+    named = [(f"{a.name} − {b.name}", a.scored, b.scored) for a, b in pairs]
+    return compared("differences", "Paired differences", "pair", named, _COMPARED)
 
 
 def robustness(changed: Sequence[tuple[str, Entry, Entry]]) -> Table:
@@ -225,13 +229,15 @@ def robustness(changed: Sequence[tuple[str, Entry, Entry]]) -> Table:
     changed : sequence of (change, Entry, Entry)
         The name of a change, the run without it and the run with it.
     """
-    named = [(f"{clean.name}: {change}", entry, clean) for change, clean, entry in changed]
-    return _compared("robustness", "Robustness", "change", named)
+    named = [(f"{clean.name}: {change}", entry.scored, clean.scored) for change, clean, entry in changed]
+    return compared("robustness", "Robustness", "change", named, _COMPARED)
 
 
-def _compared(name: str, title: str, corner: str, pairs: Sequence[tuple[str, Entry, Entry]]) -> Table:
-    measures = [MEASURES[each] for each in _COMPARED]
-    found = [(told, [difference(a.scored, b.scored, each) for each in measures]) for told, a, b in pairs]
+def compared(
+    name: str, title: str, corner: str, pairs: Sequence[tuple[str, Measured, Measured]], measures: Sequence[Measure]
+) -> Table:
+    """Return a table of named pairs down and measures across: the first less the second; what none has is left out."""
+    found = [(told, [difference(a, b, each) for each in measures]) for told, a, b in pairs]
     kept = [at for at in range(len(measures)) if any(cells[at].n for _, cells in found)]
     columns = tuple(Column(measures[at].title, measures[at].told, places=3, signed=True) for at in kept)
     return Table(

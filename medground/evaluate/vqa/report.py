@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections import Counter
 from collections.abc import Sequence
-from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -13,8 +11,9 @@ import numpy as np
 from medground.errors import ConfigError
 from medground.evaluate.cells import ROUNDS, cell
 from medground.evaluate.gallery import Where
-from medground.evaluate.markup import Part, table_html
-from medground.evaluate.sections import runs_table
+from medground.evaluate.markup import Part, figure_html, table_html
+from medground.evaluate.roles import told_apart
+from medground.evaluate.sections import pairs_of, part_of_differences, runs_table
 from medground.evaluate.vqa import gallery, tables
 from medground.evaluate.vqa.baselines import VISUAL_BASELINES
 from medground.evaluate.vqa.score import VisualScored
@@ -22,7 +21,6 @@ from medground.evaluate.vqa.tables import BREAKDOWNS, MEASURES, PARTING, VisualE
 
 __all__ = ["entries_of", "lead", "parts"]
 
-_MOST_PAIRS = 6
 _TITLES = {
     "frequent-answer": "most frequent answer",
     "random-answer": "random answer",
@@ -45,13 +43,10 @@ def entries_of(scored: Sequence[VisualScored]) -> list[VisualEntry]:
             raise ConfigError(f"{one.run.folder}: has no predictions yet; wait for medground eval, or leave it out")
         name = str(_reasoner(one).get("name") or one.run.name)
         names.append(_TITLES.get(name, name) if "baseline" in _reasoner(one) else name)
-    for further in ([str(one.run.info.get("mode", "")) for one in scored], [one.run.name for one in scored]):
-        counts = Counter(names)
-        names = [f"{name}, {more}" if counts[name] > 1 else name for name, more in zip(names, further, strict=True)]
+    runs = [one.run for one in scored]
+    names = told_apart(runs, names, [str(run.info.get("mode", "")) for run in runs], [run.name for run in runs])
     kinds: list[VisualEntry] = []
-    for number, (name, one) in enumerate(zip(names, scored, strict=True)):
-        if name in names[:number]:
-            raise ConfigError(f"{one.run.folder}: is given twice; leave it out once")
+    for name, one in zip(names, scored, strict=True):
         baseline = _reasoner(one).get("name") if "baseline" in _reasoner(one) else None
         kinds.append(
             VisualEntry(name, "model" if baseline is None else "oracle" if baseline == "truth" else "blind", one)
@@ -89,11 +84,7 @@ def lead(entries: Sequence[VisualEntry]) -> str:
 
 
 def _figure(entry: VisualEntry, name: str) -> str:
-    found = cell(entry.scored, MEASURES[name])
-    if not found.n:
-        return "–"
-    interval = f" (95 % interval {found.low:.2f} to {found.high:.2f})" if found.low < found.high else ""
-    return f"<b>{found.value:.2f}</b>{interval}"
+    return figure_html(cell(entry.scored, MEASURES[name]))
 
 
 def parts(entries: Sequence[VisualEntry], where: Where) -> list[Part]:
@@ -158,20 +149,8 @@ def _parting(entries: Sequence[VisualEntry]) -> Part | None:
 
 def _differences(entries: Sequence[VisualEntry]) -> Part | None:
     models, blind = ([each for each in entries if each.kind == kind] for kind in ("model", "blind"))
-    pairs = list(combinations(models, 2))
-    if len(pairs) > _MOST_PAIRS:
-        pairs = [(models[0], each) for each in models[1:]]
-    pairs += [(models[0], each) for each in blind]
-    if not pairs:
-        return None
-    table = tables.compared(pairs)
-    note = (
-        "The first less the second on the rows that both answered, with the interval of a paired bootstrap over "
-        "patients; in bold where it leaves out 0. Where many pairs are compared, some will by chance."
-    )
-    return Part(
-        "differences", "Differences", "Paired differences", f"<p class=note>{note}</p>{table_html(table)}", (table,)
-    )
+    pairs = [*pairs_of(models), *((models[0], each) for each in blind)]
+    return part_of_differences(tables.differences(pairs)) if pairs else None
 
 
 def _where(entries: Sequence[VisualEntry]) -> Part | None:

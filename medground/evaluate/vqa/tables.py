@@ -8,7 +8,8 @@ from typing import Literal
 
 import numpy as np
 
-from medground.evaluate.cells import Column, Line, Measure, Table, cell, difference, field
+from medground.evaluate.cells import Column, Line, Measure, Table, cell, field
+from medground.evaluate.tables import across, compared
 from medground.evaluate.vqa.score import VisualScored
 
 __all__ = [
@@ -20,7 +21,7 @@ __all__ = [
     "VisualEntry",
     "breakdown",
     "by_type",
-    "compared",
+    "differences",
     "headline",
     "parting",
 ]
@@ -94,23 +95,15 @@ class VisualEntry:
 
 def headline(entries: Sequence[VisualEntry]) -> Table:
     """Return the first table: entries down, `MEASURES` across; those that no entry has are left out."""
-    return _across("figures", "Figures", "model", [(each.name, each, each.kind) for each in entries], list(MEASURES))
+    rows = [(each.name, each.scored, each.kind) for each in entries]
+    return across("figures", "Figures", rows, list(MEASURES.values()))
 
 
 def parting(entries: Sequence[VisualEntry]) -> Table:
     """Return how often answer and regions part, over all questions with a true region."""
     # Less is better here, and the best would be in bold: no entry is called a model.
-    return _across("parting", "Answer and regions", "model", [(each.name, each, "") for each in entries], list(PARTING))
-
-
-def _across(
-    name: str, title: str, corner: str, rows: Sequence[tuple[str, VisualEntry, str]], names: Sequence[str]
-) -> Table:
-    made = [(told, [cell(entry.scored, _ALL[each]) for each in names], kind) for told, entry, kind in rows]
-    shown = [at for at in range(len(names)) if any(cells[at].n for _, cells, _ in made)]
-    columns = tuple(Column(_ALL[names[at]].title, _ALL[names[at]].told) for at in shown)
-    lines = tuple(Line(told, tuple(cells[at] for at in shown), kind) for told, cells, kind in made)
-    return Table(name, title, corner, columns, lines)
+    rows = [(each.name, each.scored, "") for each in entries]
+    return across("parting", "Answer and regions", rows, list(PARTING.values()))
 
 
 def by_type(entry: VisualEntry) -> Table:
@@ -147,12 +140,7 @@ def breakdown(entries: Sequence[VisualEntry], by: str) -> Table:
     return Table(f"by-{by}", BREAKDOWNS[by], by, heads, tuple(lines))
 
 
-def compared(pairs: Sequence[tuple[VisualEntry, VisualEntry]]) -> Table:
+def differences(pairs: Sequence[tuple[VisualEntry, VisualEntry]]) -> Table:
     """Return paired differences, the first of each pair less the second, on the rows that both answered."""
-    found = [
-        (f"{a.name} − {b.name}", [difference(a.scored, b.scored, _ALL[each]) for each in COMPARED]) for a, b in pairs
-    ]
-    kept = [at for at in range(len(COMPARED)) if any(cells[at].n for _, cells in found)]
-    columns = tuple(Column(_ALL[COMPARED[at]].title, _ALL[COMPARED[at]].told, places=3, signed=True) for at in kept)
-    lines = tuple(Line(told, tuple(cells[at] for at in kept)) for told, cells in found)
-    return Table("differences", "Paired differences", "pair", columns, lines)
+    named = [(f"{a.name} − {b.name}", a.scored, b.scored) for a, b in pairs]
+    return compared("differences", "Paired differences", "pair", named, [_ALL[each] for each in COMPARED])
