@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import FillingSegmenter, ScriptedReasoner, middle
+from conftest import FillingSegmenter, Script, ScriptedReasoner, middle
 from fastapi.testclient import TestClient
 from made_server import EVENTS, HOME, drawn_png, events, service_of, serving, upload
 
@@ -19,6 +19,7 @@ from medground.masks import decode_rle
 from medground.parsing import format_answer
 from medground.prompts import MAX_QUESTION
 from medground.reasoners import Request
+from medground.rewards.thinkvg_reading import format_response
 from medground.types import Box, Point
 
 TOKENS = ("a-token-of-some-length", "another-token-as-long")
@@ -41,14 +42,15 @@ def locked() -> Iterator[TestClient]:
 class Held(ScriptedReasoner):
     """Answers once it is let; says when it was asked."""
 
-    def __init__(self) -> None:
+    def __init__(self, answer: Script = middle) -> None:
         super().__init__(self.wait)
+        self.answer = answer
         self.asked, self.open = threading.Semaphore(0), threading.Event()
 
     def wait(self, request: Request, space: Space) -> str:
         self.asked.release()
         assert self.open.wait(WAIT)
-        return middle(request, space)
+        return self.answer(request, space)
 
 
 # --------------------------------------------------------------------------------------------------- answers
@@ -137,6 +139,38 @@ def test_what_comes_while_the_model_is_busy_goes_in_one_batch():
         reasoner.open.set()
         assert all(answer.result(WAIT).status_code == 200 for answer in (first, *rest))
         assert reasoner.batches == [1, 6]
+
+
+def test_visual_questions_go_in_one_batch_too_and_one_that_fails_fails_alone():
+    def script(request: Request, space: Space) -> str:
+        number = int(request.question.split()[-1])
+        if number in (2, 3):
+            return "ERROR it is down" if number == 2 else middle(request, space)  # no answer in words
+        box = Box(number, 0, number + 10, 10, space)
+        return format_response(f"number {number}", [box], ["it"], space, reasoning="Seen.")
+
+    reasoner = Held(script)
+    with serving(reasoner, batch=8) as client, ThreadPoolExecutor(8) as pool:
+        names = [upload(client, drawn_png(number)) for number in range(6)]
+
+        def one(number: int) -> Any:
+            return client.post("/v1/ask", json={"image": names[number], "question": f"What is it? {number}"})
+
+        first = pool.submit(one, 0)
+        assert reasoner.asked.acquire(timeout=WAIT)
+        rest = [pool.submit(one, number) for number in range(1, 6)]
+        other = pool.submit(client.post, "/v1/ground", json={"image": names[0], "question": "Where is 3"})
+        _until(lambda: service_of(client).reasoning.waiting == 6)
+        reasoner.open.set()
+        answers = [answer.result(WAIT) for answer in (first, *rest)]
+        assert [answer.status_code for answer in answers] == [200, 200, 502, 422, 200, 200]
+        for number in (0, 1, 4, 5):
+            said = answers[number].json()
+            box = said["regions"][0]["box"]
+            assert (said["answer"], box[0]) == (f"number {number}", pytest.approx(number * 0.08, abs=0.01))
+        assert "it is down" in answers[2].json()["detail"]
+        assert sorted(reasoner.batches) == [1, 1, 5]
+        assert other.result(WAIT).status_code == 200
 
 
 def test_answers_are_not_swapped_between_clients():

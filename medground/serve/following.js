@@ -35,14 +35,14 @@ export function follow(of, region) {
 async function drawn({ source, view }, region) {
   const { box, pointed } = region;
   // A person's word alone: points that nobody moved are the reasoner's.
-  const points = pointed && told.takesPoints() ? places(region) : [];
+  const points = pointed ? places(region) : [];
   const ask = () => get("v1/segment", { ...view, image: source.found.image, box, points });
   const { mask } = await told.held(() => patiently(ask, { waiting: () => {} }), source);
   return mask;
 }
 
-// `held` asks again where the server has forgotten the image, `followed` is told whose mask is new, `failed` what went
-// wrong, and `takesPoints` says whether the segmenter does.
+// `held` asks again where the server has forgotten the image, `followed` is told whose mask is new, and `failed` what
+// went wrong.
 export function listen(callbacks) {
   told = callbacks;
 }

@@ -377,7 +377,6 @@ listenToKeys({
 });
 listenToMasks({
   held,
-  takesPoints,
   followed: (of) => (of === entry ? showDrawn() : rest(of)),
   failed: alertOf,
 });

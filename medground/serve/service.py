@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from medground.asking import ask, stream
+from medground.asking import _finish, _request, stream
 from medground.coords import decimals, written_order
-from medground.errors import MedgroundError
+from medground.errors import MedgroundError, ReasonerError
 from medground.images import MedicalImage
 from medground.parsing import written_box
 from medground.pipeline import MedGround
 from medground.prompts import Mode, clean_question
 from medground.prompts.vqa import Visual
+from medground.reasoners import Request
 from medground.segmenters import Prompt
 from medground.serve.images import Images
 from medground.serve.lane import Lane, Work
@@ -97,11 +99,7 @@ class Service:
 
     def ask(self, question: Question) -> Work:
         """Queue a visual question; its answer is a `Reply`."""
-
-        def run(questions: list[Question]) -> Iterator[Any]:
-            yield ask(self.grounder, question.image, question.text, question.visual, **question.settings)
-
-        return self.reasoning.add(Work(run, question))
+        return self.reasoning.add(Work(self.replies, question, key=("ask", *question.settings.values())))
 
     def write(self, question: Question) -> Iterator[str | Result | Reply]:
         """Answer a question of either kind as the model writes: pieces of text, then the whole; for a lane's thread."""
@@ -162,11 +160,37 @@ class Service:
         answers = self.grounder.ground_each(pairs, **questions[0].settings, batch_size=len(pairs))
         return (self._noted(question, answer) for question, answer in zip(questions, answers, strict=True))
 
+    def replies(self, questions: list[Question]) -> Iterator[Reply | MedgroundError]:
+        """Answer visual questions of equal settings in one batch, each as `medground.asking.ask` does."""
+        asked = [_asked(question) for question in questions]
+        requests = [one for one in asked if isinstance(one, Request)]
+        settings = questions[0].settings
+        started = time.perf_counter()
+        said = self.grounder.reasoner.complete(
+            requests, temperature=settings["temperature"], max_new_tokens=settings["max_new_tokens"]
+        )
+        if len(said) != len(requests):
+            raise ReasonerError(f"{self.grounder.reasoner.name} gave {len(said)} answers to {len(requests)} questions")
+        seconds = (time.perf_counter() - started) / max(1, len(requests))
+        completions = iter(said)
+        for one in asked:
+            try:
+                yield _finish(self.grounder, one, next(completions), seconds) if isinstance(one, Request) else one
+            except MedgroundError as error:
+                yield error
+
     def _noted(self, question: Question, answer: Answer) -> Answer:
         """Return an answer, with a note where its question's region was left out."""
         if question.region is None or not isinstance(answer, Result) or self.follows_regions:
             return answer
         return replace(answer, notes=(*answer.notes, UNTOLD.format(self.grounder.reasoner.name)))
+
+
+def _asked(question: Question) -> Request | MedgroundError:
+    try:
+        return _request(question.image, question.text, question.visual, question.mode)
+    except MedgroundError as error:
+        return error
 
 
 def checked(text: str) -> str:
