@@ -63,7 +63,9 @@ def test_coco_is_read_by_its_own_tools(tmp_path: Path, capsys: pytest.CaptureFix
     read = COCO(str(file))
     [annotation] = read.loadAnns(read.getAnnIds())
     assert (annotation["bbox"], annotation["area"]) == ([20, 10, 30, 20], 600)
-    assert read.loadCats(annotation["category_id"])[0]["name"] == "colon polyp"
+    [category] = read.loadCats(annotation["category_id"])
+    assert category["name"] == "colon polyp"
+    assert len(category["keypoints"]) == annotation["num_keypoints"] == len(annotation["keypoints"]) / 3 == 2
     assert (read.annToMask(annotation).astype(bool) == drawn_mask()).all()
 
 
@@ -71,6 +73,9 @@ def test_an_answer_without_a_place_exports_too():
     with serving() as client:
         name = upload(client)
         assert client.post("/v1/export/coco", json={"image": name}).json()["annotations"] == []
+        said = client.post("/v1/export/coco", json={"image": name, "mask": ANSWER["mask"]}).json()
+        assert said["annotations"][0]["bbox"] == [20, 10, 30, 20]
+        assert "keypoints" not in said["categories"][0]
         assert client.post("/v1/export/json", json={"image": name}).json()["bbox"] is None
 
 

@@ -14,7 +14,7 @@ from medground.drawing import overlay, png
 from medground.errors import MedgroundError
 from medground.image_files import quiet
 from medground.images import MedicalImage
-from medground.masks import decode_rle, encode_rle
+from medground.masks import box_of, decode_rle, encode_rle
 from medground.serve.fields import ExportFields, FileKind
 from medground.serve.images import Upload, as_file
 from medground.serve.reading import body_schema, read_fields
@@ -85,18 +85,24 @@ def coco(result: Result, label: str) -> dict[str, Any]:
     """
     space = result.grounding.space
     annotation: dict[str, Any] = {"id": 1, "image_id": 1, "category_id": 1, "iscrowd": 0}
-    if result.box is not None:
-        x1, y1, x2, y2 = result.box.xyxy
-        annotation |= {"bbox": [x1, y1, x2 - x1, y2 - y1], "area": result.box.area}
+    box = result.box
+    if box is None and result.mask is not None and result.mask.any():
+        box = box_of(result.mask)
+    if box is not None:
+        x1, y1, x2, y2 = box.xyxy
+        annotation |= {"bbox": [x1, y1, x2 - x1, y2 - y1], "area": box.area}
     if result.mask is not None:
         annotation |= {"segmentation": encode_rle(result.mask), "area": int(result.mask.sum())}
+    category: dict[str, Any] = {"id": 1, "name": label, "supercategory": ""}
+    if result.points:
+        category |= {"keypoints": [f"point {number + 1}" for number in range(len(result.points))], "skeleton": []}
     annotation["keypoints"] = [value for point in result.points for value in (point.x, point.y, 2)]
     annotation["num_keypoints"] = len(result.points)
     return {
         "info": {"description": f"medground: {RESEARCH_USE}"},
         "images": [{"id": 1, "file_name": "upload", "width": int(space.width), "height": int(space.height)}],
-        "categories": [{"id": 1, "name": label, "supercategory": ""}],
-        "annotations": [annotation] if result.box is not None or result.mask is not None else [],
+        "categories": [category],
+        "annotations": [annotation] if box is not None else [],
     }
 
 
