@@ -256,7 +256,7 @@ def test_phrases_of_an_entity(name):
     target = TARGETS[name]
     for phrase in (*target.all_phrases, *target.all_unseen_phrases):
         assert leaks(phrase, target) is None, phrase
-        assert 4 <= len(phrase.split()) <= 16, phrase
+        assert 5 <= len(phrase.split()) <= 16, phrase
         assert re.match(r"(the|an?|whatever|anything that) \w", phrase), phrase
         assert phrase.isascii(), phrase
         # "right" is also avoided in the sense of "directly": beside a side it would read wrongly.
