@@ -198,3 +198,23 @@ def test_a_handle_that_has_the_focus_is_in_view(page: Any, scan: Path):
     assert page.locator("#stage").evaluate("one => [one.scrollLeft, one.scrollTop]") == [0, 0]
     expect(page.locator("#shapes .point")).to_have_count(2)
     assert np.abs(np.subtract(drawn_points(page), POINTS)).max() < 0.5  # nothing slipped from its place
+
+
+@pytest.mark.parametrize("part", [".handle.point >> nth=0", ".handle.se"])
+def test_a_drag_ends_when_another_question_is_asked(page: Any, site: Site, scan: Path, part: str):
+    load(page, scan)
+    ask(page)
+    place = page.locator(part).bounding_box()
+    page.mouse.move(place["x"] + 14, place["y"] + 14)
+    page.mouse.down()
+    page.mouse.move(place["x"] + 20, place["y"] + 20)
+    site.reasoner.gate.clear()
+    page.keyboard.press("q")
+    page.keyboard.press("Enter")
+    expect(page.locator("#verdict")).to_have_text("thinking")
+    page.mouse.move(place["x"] + 40, place["y"] + 30, steps=3)
+    page.mouse.up()
+    site.reasoner.gate.set()
+    expect(page.locator("#verdict")).to_have_text("found")
+    assert (box(page), points(page)) == (MIDDLE, POINTS)
+    expect(page.locator("#changed")).to_be_hidden()

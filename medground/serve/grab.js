@@ -40,16 +40,19 @@ function drag(button, value, moved, changed) {
     const [x, y] = toPicture(event.clientX, event.clientY);
     return moved(from, x - grabbed[0], y - grabbed[1]).map((number) => Math.round(number * 10) / 10);
   };
-  button.addEventListener("pointermove", (event) => from && changed(to(event), false));
+  button.addEventListener("pointermove", (event) => {
+    if (!value()) from = null; // another answer is shown by now
+    if (from) changed(to(event), false);
+  });
   button.addEventListener("pointerup", (event) => {
-    if (!from) return;
+    if (!from || !value()) return;
     const last = to(event);
     const still = last.every((number, at) => Math.abs(number - from[at]) < 0.05);
     from = null;
     if (!still) changed(last, true);
   });
   button.addEventListener("pointercancel", () => {
-    if (from) changed(from, true);
+    if (from && value()) changed(from, true);
     from = null;
   });
 }
