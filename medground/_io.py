@@ -97,7 +97,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, tuple[int, int], dict[str, Any
 
 
 def json_lines(path: Path, longest: int = 1 << 26) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield the number (from 1) and the JSON object of each line that somebody else wrote; empty lines are passed over.
+    r"""Yield the number (from 1) and the JSON object of each line that somebody else wrote; empty ones are passed over.
 
     Parameters
     ----------
@@ -110,6 +110,14 @@ def json_lines(path: Path, longest: int = 1 << 26) -> Iterator[tuple[int, dict[s
     ------
     ConfigError
         When the file can't be read, or a line isn't a JSON object or is longer.
+
+    Examples
+    --------
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = Path(folder, "rows.jsonl")
+    ...     _ = file.write_text('{"id": 1}\n\n{"id": 2}')
+    ...     list(json_lines(file))
+    [(1, {'id': 1}), (3, {'id': 2})]
     """
     try:
         with path.open("rb") as stream:
@@ -159,6 +167,18 @@ def hold_settings(path: Path, settings: Mapping[str, Any], what: str, *, free: s
     ------
     ConfigError
         When another setting differs, or the file can't be read; names the setting.
+
+    Examples
+    --------
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = Path(folder, "batch.json")
+    ...     hold_settings(file, {"model": "nano"}, "batch")
+    ...     hold_settings(file, {"model": "nano"}, "batch")
+    ...     try:
+    ...         hold_settings(file, {"model": "other"}, "batch")
+    ...     except ConfigError as error:
+    ...         print(str(error).removeprefix(folder))
+     holds a batch with model 'nano', not 'other'; use the same setting to go on, or another folder
     """
     settings = json.loads(json.dumps(settings, allow_nan=False))
     if not path.exists():

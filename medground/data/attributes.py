@@ -90,7 +90,13 @@ class Quantities:
 
 
 def zone_of(x: float, y: float) -> str:
-    """Return which of nine equal fields of the picture holds a place, given as fractions of the picture."""
+    """Return which of nine equal fields of the picture holds a place, given as fractions of the picture.
+
+    Examples
+    --------
+    >>> zone_of(0.5, 0.5), zone_of(0.1, 0.9), zone_of(0.5, 0.1), zone_of(0.9, 0.5)
+    ('centre', 'lower left', 'upper middle', 'middle right')
+    """
     column = ("left", "", "right")[min(int(x * 3), 2)]
     row = ("upper", "", "lower")[min(int(y * 3), 2)]
     if not row and not column:

@@ -20,7 +20,13 @@ _Place = tuple[int, int, str]  # file, row, id
 
 
 def digest(text: str) -> bytes:
-    """Return 12 bytes that stand for a text; none for an empty one."""
+    """Return 12 bytes that stand for a text; none for an empty one.
+
+    Examples
+    --------
+    >>> len(digest("Where is it?")), digest("")
+    (12, b'')
+    """
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=12).digest() if text else b""
 
 

@@ -143,6 +143,11 @@ def overlaps(boxes: npt.NDArray[np.float64], others: npt.NDArray[np.float64]) ->
     Returns
     -------
     bool array, shape (n,)
+
+    Examples
+    --------
+    >>> overlaps(np.array([[0, 0, 1, 1], [0, 0, 0.4, 1]]), np.array([0, 0, 1, 1])).tolist()
+    [True, False]
     """
     a, b = np.atleast_2d(boxes), np.atleast_2d(others)
     across = np.minimum(a[:, 2], b[:, 2]) - np.maximum(a[:, 0], b[:, 0])
@@ -157,6 +162,11 @@ def centre_share(boxes: npt.NDArray[np.float64]) -> float:
     """Return the share of boxes, shape (n, 4) in fractions of their pictures, that the centre box alone answers.
 
     Answered means an intersection over union with `CENTRE` above 0.5.
+
+    Examples
+    --------
+    >>> centre_share(np.array([CENTRE, (0, 0, 0.1, 0.1)]))
+    0.5
     """
     return float(overlaps(boxes, np.array(CENTRE)).mean()) if len(boxes) else 0.0
 
@@ -165,6 +175,11 @@ def chance_share(boxes: npt.NDArray[np.float64], *, seed: int = 0) -> float:
     """Return the share of boxes that chance answers: with the box of another row, as boxes are shuffled among pictures.
 
     The mean over 64 shuffles without fixed rows, of boxes in fractions of their pictures, shape (n, 4).
+
+    Examples
+    --------
+    >>> chance_share(np.array([CENTRE] * 8)), chance_share(np.array([(at / 8, 0, (at + 1) / 8, 1) for at in range(8)]))
+    (1.0, 0.0)
     """
     if len(boxes) < 2:
         return 0.0

@@ -165,7 +165,13 @@ def reason(
 
 
 def pair_side(own: tuple[float, float], partner: tuple[float, float]) -> Literal["left", "right", "upper", "lower"]:
-    """Return which of two places, (x, y) each, is meant, along the axis in which they differ most."""
+    """Return which of two places, (x, y) each, is meant, along the axis in which they differ most.
+
+    Examples
+    --------
+    >>> pair_side((10, 50), (90, 40)), pair_side((10, 50), (20, 90))
+    ('left', 'upper')
+    """
     across, down = own[0] - partner[0], own[1] - partner[1]
     if abs(across) >= abs(down):
         return "left" if across < 0 else "right"

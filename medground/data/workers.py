@@ -54,12 +54,24 @@ class Outcome:
 
 
 def part_name(number: int) -> str:
-    """Return the file name of a shard's product."""
+    """Return the file name of a shard's product.
+
+    Examples
+    --------
+    >>> part_name(7)
+    'part-00007.jsonl'
+    """
     return f"part-{number:05d}.jsonl"
 
 
 def side_of(path: Path, kind: str) -> Path:
-    """Return the file beside a part that holds its records of another kind."""
+    """Return the file beside a part that holds its records of another kind.
+
+    Examples
+    --------
+    >>> side_of(Path("part-00007.jsonl"), "refused").name, side_of(Path("part-00007.jsonl"), "").name
+    ('part-00007.refused.jsonl', 'part-00007.jsonl')
+    """
     return path.with_name(f"{path.stem}.{kind}.jsonl") if kind else path
 
 

@@ -179,5 +179,11 @@ def tokens_of(reasoner: object, text: str) -> int | None:
 
 
 def writable(text: str) -> str:
-    """Return text without halves of characters, which an endpoint's JSON can hold and UTF-8 can't."""
+    r"""Return text without halves of characters, which an endpoint's JSON can hold and UTF-8 can't.
+
+    Examples
+    --------
+    >>> writable("a kidney\ud83d")
+    'a kidney?'
+    """
     return text.encode("utf-8", "replace").decode("utf-8")

@@ -35,7 +35,16 @@ _EACH, _FAILED, _CATEGORIES = 6, 4, 40
 
 
 def fate(prediction: Prediction, figures: Mapping[str, float]) -> str:
-    """Return what became of an answer, one of `FATES`."""
+    """Return what became of an answer, one of `FATES`.
+
+    Examples
+    --------
+    >>> truth = {"bbox_2d": [10, 20, 30, 40], "image_size": [100, 50]}
+    >>> line = Prediction(id="1", question="Where?", image_size=(100, 50), truth=truth,
+    ...                   space={"coordinates": "pixels", "width": 100, "height": 50})
+    >>> fate(line, {"readable": 1, "absence": 1, "box_iou": 0.3})
+    'loose'
+    """
     if prediction.error is not None:
         return "error"
     if not figures["readable"]:

@@ -203,7 +203,14 @@ def as_text(value: Cell | str | int, column: Column) -> str:
 
 
 def number(value: float, column: Column) -> str:
-    """Return a figure with its column's decimals; nothing is ever "-0.00"."""
+    """Return a figure with its column's decimals; nothing is ever "-0.00".
+
+    Examples
+    --------
+    >>> share, less = Column("IoU"), Column("IoU", signed=True)
+    >>> number(0.25, share), number(0.25, less), number(-0.25, less), number(-0.001, less)
+    ('0.25', '+0.25', '−0.25', '0.00')
+    """
     told = f"{value:{'+' if column.signed else ''}.{column.places}f}"
     return told.replace("-", "−") if float(told) else told.replace("-", "").replace("+", "")
 
@@ -353,7 +360,16 @@ def _mean_ratio(above: Floats, below: Floats) -> Floats:
 
 
 def field(prediction: Answered, name: str) -> str:
-    """Return what `Prediction.about` says, ``"unknown"`` where it says nothing; ``"size"`` is `size_of`."""
+    """Return what `Prediction.about` says, ``"unknown"`` where it says nothing; ``"size"`` is `size_of`.
+
+    Examples
+    --------
+    >>> truth = {"bbox_2d": [10, 20, 30, 40], "image_size": [100, 50]}
+    >>> line = Prediction(id="1", question="Where?", image_size=(100, 50), truth=truth, about={"modality": "ct"},
+    ...                   space={"coordinates": "pixels", "width": 100, "height": 50})
+    >>> field(line, "modality"), field(line, "source"), field(line, "size")
+    ('ct', 'unknown', 'medium-sized')
+    """
     if name == "size" and isinstance(prediction, Prediction):
         return size_of(prediction)
     value = prediction.about.get(name, "")

@@ -177,6 +177,13 @@ def told_apart(runs: Sequence[AnyRun[Any]], names: Sequence[str], *further: Sequ
     ------
     ConfigError
         When a run is given twice.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> runs = [AnyRun(name, Path(name), {}, ()) for name in ("first", "second", "third")]
+    >>> told_apart(runs, ["nano", "nano", "random"], ["", "direct", ""], ["first", "second", "third"])
+    ['nano', 'nano, direct', 'random']
     """
     names = list(names)
     for words in further:

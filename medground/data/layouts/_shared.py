@@ -170,7 +170,13 @@ def asked(row: Row, count: int, template: str | None) -> list[dict[str, str]]:
 
 
 def bare(messages: list[dict[str, Any]], question: Any) -> list[dict[str, Any]]:
-    """Return messages that ask a known question, or the question alone where a template is around it."""
+    """Return messages that ask a known question, or the question alone where a template is around it.
+
+    Examples
+    --------
+    >>> bare([{"role": "user", "content": "<image>Where is it? Answer in JSON."}], "Where is it?")
+    [{'role': 'user', 'content': '<image>Where is it?'}]
+    """
     own = [message["content"] for message in messages if message.get("role") == "user"]
     if not question or (own and own[-1].replace(IMAGE, "").strip() == question):
         return messages
@@ -258,7 +264,13 @@ def row_from(record: Mapping[str, Any], name: str, split: str = "") -> Row:
 
 
 def mask_of(value: Any) -> list[Any]:
-    """Return the ``masks`` of the UMRG layout for a path, or run lengths as JSON, as `Files.mask` writes them."""
+    """Return the ``masks`` of the UMRG layout for a path, or run lengths as JSON, as `Files.mask` writes them.
+
+    Examples
+    --------
+    >>> mask_of("masks/7.png"), mask_of('{"size": [1, 2], "counts": "11"}'), mask_of("")
+    (['masks/7.png'], [{'size': [1, 2], 'counts': '11'}], [])
+    """
     if not value:
         return []
     if isinstance(value, str) and value.lstrip().startswith("{"):
