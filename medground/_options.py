@@ -1,10 +1,12 @@
-"""Options that several commands have, said once."""
+"""Options that several commands have, said once, and how their values are read."""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
 import typer
+
+from medground.errors import ConfigError
 
 __all__ = [
     "Adapter",
@@ -15,6 +17,8 @@ __all__ = [
     "Device",
     "Dtype",
     "Frame",
+    "MaxCost",
+    "Prices",
     "ReasonerName",
     "Seed",
     "SegmenterName",
@@ -22,6 +26,7 @@ __all__ = [
     "Temperature",
     "Template",
     "Window",
+    "read_prices",
 ]
 
 ReasonerName = Annotated[
@@ -43,6 +48,30 @@ Frame = Annotated[int | None, typer.Option(min=0, help="Frame of a DICOM, page o
 Axis = Annotated[Literal["axial", "coronal", "sagittal"] | None, typer.Option(help="Plane to cut from a NIfTI volume.")]
 Slice = Annotated[int | None, typer.Option("--slice", min=0, help="Slice of a NIfTI volume; from 0.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+Prices = Annotated[str | None, typer.Option(help="IN,OUT: price of a million tokens read and written.")]
+MaxCost = Annotated[float | None, typer.Option(min=0, help="Stop before the model has cost more; needs --prices.")]
 Window = Annotated[
     str | None, typer.Option("--window", help="CENTRE,WIDTH in the image's units, such as 40,400; --window=-600,1500.")
 ]
+
+
+def read_prices(text: str | None) -> tuple[float, float] | None:
+    """Return the two prices that `Prices` holds; None stays None.
+
+    Raises
+    ------
+    ConfigError
+        When it isn't two numbers.
+
+    Examples
+    --------
+    >>> read_prices("0.2,1.6")
+    (0.2, 1.6)
+    """
+    if text is None:
+        return None
+    try:
+        of_input, of_output = (float(part) for part in text.split(","))
+    except ValueError:
+        raise ConfigError(f"--prices {text!r} isn't IN,OUT; write it like --prices 0.2,1.6") from None
+    return of_input, of_output

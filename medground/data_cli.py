@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from medground._options import AsJson
+from medground._options import AsJson, MaxCost, Prices, read_prices
 from medground.data_vqa_cli import vqa
 from medground.errors import ConfigError, MedgroundError
 
@@ -42,8 +42,6 @@ Model = Annotated[
     str | None, typer.Option(help="https://host/v1#model finds the words, instead of the offline grammar.")
 ]
 Shown = Annotated[Literal["nothing", "picture", "outline"], typer.Option(help="What the model is shown.")]
-MaxCost = Annotated[float | None, typer.Option(min=0, help="Stop before the model has cost more; needs --prices.")]
-Prices = Annotated[str | None, typer.Option(help="IN,OUT: price of a million tokens read and written.")]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", help="KEY=VALUE of the layout, such as template=umrg-v1; may be repeated.")
 ]
@@ -342,14 +340,13 @@ def _words(
     from medground.data.stages import read_stage
     from medground.data.writer import Writer
 
-    cost = None if prices is None else _numbers("--prices", prices, 2)
     root = read_stage(out / "clean").get("root")
     return Writer(
         model,
         out / "words",
         root=root,
         shown=shown,  # type: ignore[arg-type]  # typer has checked it
-        prices=None if cost is None else (cost[0], cost[1]),
+        prices=read_prices(prices),
         max_cost=max_cost,
         seed=seed,
     )

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from medground._options import MaxCost, Prices, read_prices
 from medground.errors import ConfigError
 
 __all__ = ["vqa"]
@@ -21,10 +22,8 @@ def vqa(
     model: Annotated[
         str | None, typer.Option(help="https://host/v1#model writes the thinking, instead of the offline grammar.")
     ] = None,
-    prices: Annotated[str | None, typer.Option(help="IN,OUT: price of a million tokens read and written.")] = None,
-    max_cost: Annotated[
-        float | None, typer.Option(min=0, help="Stop before the model has cost more; needs --prices.")
-    ] = None,
+    prices: Prices = None,
+    max_cost: MaxCost = None,
 ) -> None:
     """Make visual questions of a build: open, closed, single and multi choice, with regions and verified thinking."""
     from rich.console import Console
@@ -34,7 +33,7 @@ def vqa(
 
     thinker = None
     if model is not None:
-        thinker = Thinker(model, (out or build / "vqa") / "thoughts", prices=_prices(prices), max_cost=max_cost)
+        thinker = Thinker(model, (out or build / "vqa") / "thoughts", prices=read_prices(prices), max_cost=max_cost)
     elif (prices, max_cost) != (None, None):
         raise ConfigError("--prices and --max-cost are about a model; add --model or leave them out")
     with Console(stderr=True).status("") as status:
@@ -58,13 +57,3 @@ def vqa(
             f"({each.asked} rows){bound}"
         )
     typer.echo(f"card: {report.folder / 'README.md'}")
-
-
-def _prices(text: str | None) -> tuple[float, float] | None:
-    if text is None:
-        return None
-    try:
-        read, written = (float(part) for part in text.split(","))
-    except ValueError:
-        raise ConfigError(f"--prices {text!r} isn't two numbers with a comma between them") from None
-    return read, written

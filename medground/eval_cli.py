@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from medground import RESEARCH_USE
-from medground._options import Adapter, AskMode, Device, Dtype, Template
+from medground._options import Adapter, AskMode, Device, Dtype, Template, read_prices
 from medground._progress import counting_bar
 from medground.errors import ConfigError
 
@@ -96,7 +96,7 @@ def evaluate(
     options |= {"max_new_tokens": max_new_tokens, "retry_failed": retry_failed}
     try:
         with _bar() as progress, contextlib.redirect_stdout(sys.stderr):
-            account = {"prices": _prices(prices), "max_cost": max_cost, "per_minute": per_minute}
+            account = {"prices": read_prices(prices), "max_cost": max_cost, "per_minute": per_minute}
             remote = reasoner.startswith(("http://", "https://"))
             if not remote and any(each is not None for each in account.values()):
                 raise ConfigError("--prices, --max-cost and --per-minute are for endpoints; leave them out")
@@ -186,16 +186,6 @@ def _endpoint(spec: str, out: Path, adapter: str | None, account: dict[str, Any]
 
         return PaidReasoner(spec, out / "paid", **account, **options)
     return _local(spec, adapter=adapter, **options)
-
-
-def _prices(text: str | None) -> tuple[float, float] | None:
-    if text is None:
-        return None
-    try:
-        of_input, of_output = (float(part) for part in text.split(","))
-    except ValueError:
-        raise ConfigError(f"--prices {text!r} isn't IN,OUT; write it like --prices 0.2,1.6") from None
-    return of_input, of_output
 
 
 def _folder(path: Path) -> Path:
