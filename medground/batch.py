@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
 
 from medground._io import IMAGE_ENDINGS, alone, hold_settings, json_lines, make_folder, read_lines, write_bytes
-from medground.errors import ConfigError, MedgroundError, ParseError
+from medground.errors import ConfigError, MedgroundError, ParseError, first_mistake
 from medground.pipeline import MedGround
 from medground.prompts import Mode, clean_question
 from medground.types import Result
@@ -245,15 +245,9 @@ def _pair(row: Mapping[str, Any], where: str | Path, folder: Path) -> Pair:
     try:
         pair = Pair.model_validate(row)
     except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        field = ".".join(str(part) for part in first["loc"]) or "row"
-        if first["type"] == "missing":
-            problem = "is missing"
-        elif first["type"] == "extra_forbidden":
-            problem = "isn't a field of a row; put it under meta"
-        else:
-            problem = first["msg"].removeprefix("Value error, ")
-        raise ConfigError(f"{where}: {field}: {problem}") from None
+        field, kind, reason = first_mistake(error)
+        known = {"missing": "is missing", "extra_forbidden": "isn't a field of a row; put it under meta"}
+        raise ConfigError(f"{where}: {field or 'row'}: {known.get(kind, reason)}") from None
     pair._folder = folder
     return pair
 

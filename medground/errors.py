@@ -6,15 +6,22 @@ always means a fault of ours.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
 __all__ = [
     "ConfigError",
     "ImageError",
     "MedgroundError",
     "MissingExtraError",
+    "Mistake",
     "ParseError",
     "ReasonerError",
     "SegmenterError",
     "TruthError",
+    "first_mistake",
 ]
 
 
@@ -67,3 +74,38 @@ class MissingExtraError(MedgroundError):
         super().__init__(f"{purpose} needs {package}, which isn't installed: pip install 'medground[{extra}]'")
         self.package = package
         self.extra = extra
+
+
+class Mistake(NamedTuple):
+    """What pydantic found wrong with a record.
+
+    Parameters
+    ----------
+    field : str
+        Its name, with dots where it lies deeper; empty where the whole is at fault.
+    kind : str
+        Pydantic's name of it, such as ``"missing"``.
+    reason : str
+        In words, without the value, which may be a question or of a patient.
+    """
+
+    field: str
+    kind: str
+    reason: str
+
+
+def first_mistake(error: ValidationError) -> Mistake:
+    """Return the first mistake that pydantic found.
+
+    Examples
+    --------
+    >>> from pydantic import TypeAdapter, ValidationError
+    >>> try:
+    ...     _ = TypeAdapter(dict[str, list[int]]).validate_python({"rows": [1, "a secret"]})
+    ... except ValidationError as error:
+    ...     found = first_mistake(error)
+    >>> found.field, found.reason
+    ('rows.1', 'Input should be a valid integer, unable to parse string as an integer')
+    """
+    first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+    return Mistake(".".join(map(str, first["loc"])), first["type"], first["msg"].removeprefix("Value error, "))

@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from medground.data.rows import Row
+from medground.errors import first_mistake
 
 __all__ = ["FieldError", "are_numbers", "make_row", "mapping_of", "plain"]
 
@@ -26,13 +27,18 @@ def make_row(fields: Mapping[str, Any]) -> Row:
     try:
         return Row.model_validate(fields)
     except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        field = ".".join(str(part) for part in first["loc"]) or "row"
-        raise FieldError(field, first["msg"].removeprefix("Value error, ") + "; mend or drop the row") from None
+        field, _, reason = first_mistake(error)
+        raise FieldError(field or "row", f"{reason}; mend or drop the row") from None
 
 
 def plain(value: Any) -> Any:
-    """Return a value with numpy's arrays and scalars as Python's own, all the way down: pandas gives such."""
+    """Return a value with numpy's arrays and scalars as Python's own, all the way down: pandas gives such.
+
+    Examples
+    --------
+    >>> plain({"box": np.array([1.0, 2.0]), "number": np.int64(3)})
+    {'box': [1.0, 2.0], 'number': 3}
+    """
     if isinstance(value, str | bytes | bool | int | float | None):
         return value if type(value) is not np.float64 and type(value) is not np.str_ else value.item()
     if isinstance(value, Mapping):
@@ -55,7 +61,13 @@ def mapping_of(value: Any, column: str) -> dict[str, Any]:
 
 
 def are_numbers(value: Any, count: int) -> bool:
-    """Whether this is a list of so many finite numbers."""
+    """Whether this is a list of so many finite numbers.
+
+    Examples
+    --------
+    >>> are_numbers([1, 2.5], 2), are_numbers([1, True], 2), are_numbers([1, float("nan")], 2)
+    (True, False, False)
+    """
     return isinstance(value, list) and len(value) == count and all(map(_number, value))
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from medground.data.jobs import Job, MaskFile, Named, Origin, PictureJob, VolumeJob, first_mistake, slug
+from medground.data.jobs import Job, MaskFile, Named, Origin, PictureJob, VolumeJob, mistake_in, slug
 from medground.errors import ConfigError
 from medground.image_files import Axis
 
@@ -120,7 +120,7 @@ def read_folder(path: Path) -> Iterator[Job]:
     try:
         about = About.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except ValidationError as error:
-        raise ConfigError(f"{path}: {first_mistake(error)}") from None
+        raise ConfigError(f"{path}: {mistake_in(error)}") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{path}: can't be read ({error}); it must be TOML in UTF-8") from error
     root = path.parent

@@ -11,9 +11,10 @@ from typing import Literal
 
 from pydantic import ValidationError
 
+from medground.errors import first_mistake
 from medground.image_files import Axis
 
-__all__ = ["Job", "MaskFile", "Named", "Origin", "PictureJob", "Source", "VolumeJob", "first_mistake", "slug"]
+__all__ = ["Job", "MaskFile", "Named", "Origin", "PictureJob", "Source", "VolumeJob", "mistake_in", "slug"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,14 +121,18 @@ class Source:
 
 
 def slug(category: str) -> str:
-    """Return a target's name as it stands in ids."""
+    """Return a target's name as it stands in ids.
+
+    Examples
+    --------
+    >>> slug("left kidney / cyst")
+    'left-kidney-cyst'
+    """
     return re.sub(r"[\s/]+", "-", category.strip())
 
 
-def first_mistake(error: ValidationError) -> str:
+def mistake_in(error: ValidationError) -> str:
     """Return the first mistake that pydantic found, in words, and the field that it is in."""
-    first = error.errors(include_input=False, include_url=False)[0]
-    field = ".".join(str(part) for part in first["loc"])
-    said = {"missing": "is missing", "extra_forbidden": "isn't known here"}.get(first["type"], first["msg"])
-    said = said.removeprefix("Value error, ")
+    field, kind, reason = first_mistake(error)
+    said = {"missing": "is missing", "extra_forbidden": "isn't known here"}.get(kind, reason)
     return f"{field}: {said}" if field else said

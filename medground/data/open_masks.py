@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from medground.errors import ConfigError, TruthError
+from medground.errors import ConfigError, TruthError, first_mistake
 from medground.masks import largest_component
 from medground.types import Mask
 
@@ -97,10 +97,8 @@ def read_open_masks(root: str | Path, split: Split | None = None) -> list[Target
         try:
             row = Target.model_validate_json(line)
         except ValidationError as error:
-            first = error.errors()[0]
-            field = ".".join(str(part) for part in first["loc"]) or "the line"
-            reason = first["msg"].removeprefix("Value error, ")
-            raise ConfigError(f"{manifest}:{number}: {field}: {reason}; mend or drop the row") from error
+            field, _, reason = first_mistake(error)
+            raise ConfigError(f"{manifest}:{number}: {field or 'the line'}: {reason}; mend or drop the row") from error
         if seen.setdefault(row.id, number) != number:
             raise ConfigError(
                 f"{manifest}:{number}: id: {row.id!r} is that of line {seen[row.id]} too; keep one of them"

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from medground.data.folders import read_folder
-from medground.data.jobs import MaskFile, Named, Origin, PictureJob, Source, first_mistake, slug
+from medground.data.jobs import MaskFile, Named, Origin, PictureJob, Source, mistake_in, slug
 from medground.data.open_masks import read_open_masks
 from medground.errors import ConfigError
 
@@ -106,7 +106,7 @@ def _of_csv(path: Path) -> Iterator[PictureJob]:
         try:
             line = _Line.model_validate(cells)
         except ValidationError as error:
-            raise ConfigError(f"{path}:{number}: {first_mistake(error)}") from None
+            raise ConfigError(f"{path}:{number}: {mistake_in(error)}") from None
         image, mask = (_in_folder(path, number, name, getattr(line, name)) for name in ("image", "mask"))
         stem = image.relative_to(path.parent).with_suffix("").as_posix()
         group = f"{line.source}/{line.patient or stem}"

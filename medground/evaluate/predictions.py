@@ -19,7 +19,7 @@ from typing_extensions import TypedDict
 
 from medground._io import read_lines
 from medground.coords import COORDINATES, Order, Space
-from medground.errors import ConfigError, ParseError, TruthError
+from medground.errors import ConfigError, ParseError, TruthError, first_mistake
 from medground.parsing import parse
 from medground.pipeline import in_source_pixels
 from medground.prompts import Mode
@@ -274,9 +274,8 @@ def _lines(file: Path, kind: type[Line]) -> Iterator[Line]:
         try:
             yield kind.model_validate(line)
         except ValidationError as error:
-            first = error.errors(include_input=False, include_url=False)[0]
-            field = ".".join(str(part) for part in first["loc"]) or "the line"
-            raise ConfigError(f"{file}:{number}: {field}: {first['msg']}; evaluate that row again") from None
+            field, _, reason = first_mistake(error)
+            raise ConfigError(f"{file}:{number}: {field or 'the line'}: {reason}; evaluate that row again") from None
 
 
 def predictions_name(shard: tuple[int, int] = (0, 1)) -> str:
@@ -292,7 +291,13 @@ def predictions_name(shard: tuple[int, int] = (0, 1)) -> str:
 
 
 def ruler_of(space: Space) -> Ruler:
-    """Return a space as a line of a file has it."""
+    """Return a space as a line of a file has it.
+
+    Examples
+    --------
+    >>> ruler_of(Space.pixels(640, 480))
+    {'coordinates': 'pixels', 'width': 640, 'height': 480}
+    """
     name = space.name if space.order == "xy" else f"{space.name} yx"
     return {"coordinates": name, "width": space.width, "height": space.height}
 

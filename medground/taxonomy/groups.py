@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError
 
-from medground.errors import ConfigError
+from medground.errors import ConfigError, first_mistake
 from medground.taxonomy.wording import Sentence, Term
 
 __all__ = [
@@ -149,10 +149,8 @@ def validated(model: type[_Checked], table: Mapping[str, Any], source: str, what
     try:
         return model.model_validate(table)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or whole
-        reason = first["msg"].removeprefix("Value error, ")
-        raise ConfigError(f"{source}: {what}, field {field!r}: {reason}") from error
+        field, _, reason = first_mistake(error)
+        raise ConfigError(f"{source}: {what}, field {field or whole!r}: {reason}") from error
 
 
 def read_parents(text: str, source: str = "parents.toml") -> dict[str, str | None]:

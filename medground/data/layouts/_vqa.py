@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from medground.data.fields import FieldError, plain
 from medground.data.rows import whole
 from medground.data.vqa_rows import UNNAMED, VqaRow
-from medground.errors import TruthError
+from medground.errors import TruthError, first_mistake
 from medground.rewards.vqa_truth import choices_of, read_vqa_truth
 
 __all__ = [
@@ -90,7 +90,13 @@ def _extra(value: Any) -> dict[str, Any]:
 
 
 def text_of(record: Mapping[str, Any], name: str, *others: str) -> str:
-    """Return the text of a column, the first of several that is there; empty when none is."""
+    """Return the text of a column, the first of several that is there; empty when none is.
+
+    Examples
+    --------
+    >>> text_of({"image": "7.png"}, "image_path", "image"), text_of({}, "reason")
+    ('7.png', '')
+    """
     for each in (name, *others):
         if (value := record.get(each)) is not None:
             if not isinstance(value, str):
@@ -184,9 +190,7 @@ def _made(fields: Mapping[str, Any], answer: Any, boxes: Any, refs: Any, choices
     try:
         return VqaRow.model_validate({**known, "choices": tuple(offered.values())})
     except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        said = first["msg"].removeprefix("Value error, ")
-        where = ".".join(str(part) for part in first["loc"])
+        where, _, said = first_mistake(error)
         field, _, problem = (where, "", said) if where else said.partition(": ")
         raise FieldError(field, problem + "; mend or drop the row") from None
 

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from medground import RESEARCH_USE
 from medground.data.review.decisions import REASONS, Decision, DecisionLog
 from medground.data.review.records import Records
-from medground.errors import ConfigError, MedgroundError
+from medground.errors import ConfigError, MedgroundError, first_mistake
 from medground.pages import page_files
 from medground.prompts import MAX_QUESTION, clean_question
 from medground.rewards import Facts
@@ -190,8 +190,7 @@ def create_app(
         try:
             decision = Decision(id=own["id"], **given)
         except ValidationError as error:
-            first = error.errors(include_input=False, include_url=False, include_context=False)[0]
-            raise HTTPException(422, first["msg"].removeprefix("Value error, ")) from None
+            raise HTTPException(422, first_mistake(error).reason) from None
         log.append(decision)
         return _view(records, log, index)
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from medground.data.review.decisions import record_digest
 from medground.data.stages import part_paths, read_stage
-from medground.errors import ConfigError, ImageError, TruthError
+from medground.errors import ConfigError, ImageError, TruthError, first_mistake
 from medground.images import MedicalImage, load_image
 from medground.masks import decode_rle
 from medground.rewards import Facts
@@ -169,9 +169,8 @@ class Records:
             if asked.facts:
                 Facts.read(asked.facts)
         except ValidationError as error:
-            first = error.errors(include_input=False, include_url=False, include_context=False)[0]
-            field = ".".join(map(str, first["loc"])) or "record"
-            raise ConfigError(f"{where}: {field}: {first['msg']}; run the stage ask again") from None
+            field, _, reason = first_mistake(error)
+            raise ConfigError(f"{where}: {field or 'record'}: {reason}; run the stage ask again") from None
         except (ValueError, RecursionError, TruthError) as error:
             raise ConfigError(f"{where}: damaged ({error}); run the stage ask again") from error
         if asked.id in self._ids:
