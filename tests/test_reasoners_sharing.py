@@ -17,10 +17,11 @@ class Tower(torch.nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.seen: list[int] = []
+        self.gain = torch.nn.Parameter(torch.ones(()))
 
     def forward(self, pixel_values: torch.Tensor, scale: float = 1.0) -> torch.Tensor:
         self.seen.append(len(pixel_values))
-        return pixel_values.flatten(1) * scale
+        return pixel_values.flatten(1) * scale * self.gain
 
 
 def around(tower: Tower) -> torch.nn.Module:
@@ -53,6 +54,18 @@ def test_what_learns_or_has_another_form_goes_through_as_it_is() -> None:
     assert tower.seen == [2, 4]
     with looking_once(None), looking_once(torch.nn.Linear(2, 2)):
         pass
+
+
+def test_a_frozen_tower_is_remembered_while_the_rest_learns() -> None:
+    tower, head = Tower().requires_grad_(False), torch.nn.Linear(12, 1)
+    with looking_once(around(tower)):
+        for _ in range(2):
+            head(tower(pictures(1, 2))).sum().backward()
+    assert tower.seen == [2]
+    assert head.weight.grad is not None
+    with looking_once(around(tower)), torch.autocast("cpu", torch.bfloat16):
+        assert tower(pictures(1)).dtype == tower(pictures(1)).dtype
+    assert tower.seen == [2, 1]
 
 
 @torch.no_grad()

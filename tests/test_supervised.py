@@ -204,6 +204,26 @@ def test_what_is_frozen_stays_and_checks_are_made(nano, data, tmp_path):
     assert (tmp_path / "frozen" / "eval" / "step-000002.png").is_file()
 
 
+def test_a_frozen_tower_looks_at_each_view_once(nano, data, tmp_path, monkeypatch):
+    from medground.train import once
+
+    seen = []
+    looking = once.looking_once
+
+    def watched(model, **options):
+        stem = next(module for name, module in model.named_modules() if name.endswith("patch_embed"))
+        stem.register_forward_hook(lambda module, given, output: seen.append(len(given[0])))
+        return looking(model, **options)
+
+    monkeypatch.setattr(once, "looking_once", watched)
+    page = settings(nano, data, tmp_path / "views", steps=8, batch=3, freeze_vision=True, **SOFT)
+    page["data"] |= {"augment": True, "views": 1, "limit": 6}
+    names = changed(weights(nano), weights(train_sft(TrainConfig.model_validate(page))))
+    assert sum(seen) == 6, "8 steps of 3 rows are four epochs of the same six views"
+    assert names
+    assert not {name for name in names if "vision_tower" in name}
+
+
 def test_named_modules_stay_with_their_statistics(nano, data, tmp_path):
     front = ["timm_model.patch_embed", "timm_model.stages.0"]
     page = settings(nano, data, tmp_path / "front", steps=2, batch=2, frozen=front, batch_statistics=True, **SOFT)

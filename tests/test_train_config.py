@@ -78,6 +78,8 @@ def test_one_gpu_differs_only_by_what_it_forces():
         ("", "[grpo]\nbeta = 0.1", "sft", r"\[grpo\] has no say in a run of kind 'sft'"),
         ("", "[sft]\nmax_tokens = 5", "grpo", r"\[sft\] has no say"),
         ("", "augment = true", "grpo", "data.augment is for kind 'sft'"),
+        ("", "views = 2", "sft", "views are those of augment"),
+        ("", "omit_claims = 0.2", "sft", "omit_claims is for plain traces"),
         ("freeze_vision = true\nvision_rate = 1e-5", "", "sft", "vision_rate has no say"),
         ("", "[grpo]\ncredit = 'number'\nscale_rewards = 'batch'", "grpo", "compares within groups"),
         ("", "drop_words = 0.1", "grpo", "drop_words is for kind 'sft'"),

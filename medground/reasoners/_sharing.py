@@ -24,14 +24,17 @@ AT_ONCE = 4
 
 
 @contextlib.contextmanager
-def looking_once(model: Any) -> Iterator[None]:
+def looking_once(model: Any, *, kept: int | None = None) -> Iterator[None]:
     """Keep what a model's vision tower made of each picture, for as long as this lasts; its weights must stay the same.
 
     Parameters
     ----------
     model : transformers.PreTrainedModel or None
         Its tower takes ``pixel_values`` of shape (pictures, channels, height, width) and treats each by itself. Others,
-        whose pictures are patches in a row (Qwen-VL), and anything that is no such model, are left as they are.
+        whose pictures are patches in a row (Qwen-VL), and anything that is no such model, are left as they are; so is
+        a pass in which the tower learns.
+    kept : int, optional
+        Bytes of features that are kept at most, the newest; `KEPT_BYTES` where None.
 
     See Also
     --------
@@ -42,7 +45,7 @@ def looking_once(model: Any) -> Iterator[None]:
         yield
         return
     replaced = tower.__dict__.get("forward")  # as libraries that move weights between devices put one
-    tower.forward = _Looking(tower.forward)
+    tower.forward = _Looking(tower, KEPT_BYTES if kept is None else kept)
     try:
         yield
     finally:
@@ -54,8 +57,9 @@ def looking_once(model: Any) -> Iterator[None]:
 class _Looking:
     """A tower's forward pass with a memory."""
 
-    def __init__(self, own: Any) -> None:
-        self.own = own
+    def __init__(self, tower: Any, most: int) -> None:
+        self.tower, self.own, self.most = tower, tower.forward, most
+        self.held = 0
         self.kept: OrderedDict[tuple[bytes, str], dict[str, Any]] = OrderedDict()
         self.kind: Any = None
 
@@ -63,9 +67,17 @@ class _Looking:
         import torch
 
         pixels = args[0] if args else kwargs.get("pixel_values")
-        if not isinstance(pixels, torch.Tensor) or pixels.ndim != 4 or torch.is_grad_enabled():
+        learns = torch.is_grad_enabled() and any(each.requires_grad for each in self.tower.parameters())
+        if not isinstance(pixels, torch.Tensor) or pixels.ndim != 4 or learns:
             return self.own(*args, **kwargs)
-        how = repr((args[1:], sorted((name, each) for name, each in kwargs.items() if name != "pixel_values")))
+        with torch.no_grad():
+            return self._look(pixels, args, kwargs)
+
+    def _look(self, pixels: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        import torch
+
+        options = sorted((name, each) for name, each in kwargs.items() if name != "pixel_values")
+        how = repr((args[1:], options, torch.is_autocast_enabled(pixels.device.type)))
         keys = [(_digest(each), how) for each in pixels]
         new = {key: at for at, key in enumerate(keys) if key not in self.kept}
         found = dict(self.kept)
@@ -88,10 +100,13 @@ class _Looking:
 
     def _keep(self, made: dict[tuple[bytes, str], dict[str, Any]]) -> None:
         self.kept |= {key: {name: each.clone() for name, each in parts.items()} for key, parts in made.items()}
-        held = [sum(each.nbytes for each in parts.values()) for parts in self.kept.values()]
-        while sum(held) > KEPT_BYTES:
-            self.kept.popitem(last=False)
-            held.pop(0)
+        self.held += sum(map(_size, made.values()))
+        while self.held > self.most:
+            self.held -= _size(self.kept.popitem(last=False)[1])
+
+
+def _size(parts: dict[str, Any]) -> int:
+    return sum(each.nbytes for each in parts.values())
 
 
 def _parts(output: Any, count: int) -> list[dict[str, Any]] | None:

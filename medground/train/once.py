@@ -1,4 +1,4 @@
-"""A picture that lies in a batch several times over is looked at once.
+"""A picture that lies in a batch several times over, or comes again to a tower that doesn't learn, is looked at once.
 
 GRPO asks for each picture as often as a group has completions, in a row, and a vision tower would encode each copy: for
 nano, whose tower is half of its parameters, that was 43 % of a step. Where the tower learns, gradients are those of the
@@ -7,13 +7,29 @@ copies' sum, as before.
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import torch
 
-from medground.reasoners._sharing import tower_of
+from medground.reasoners._sharing import looking_once, tower_of
+from medground.train.config import TrainConfig
+from medground.train.start import world_size
 
-__all__ = ["look_once"]
+__all__ = ["look_once", "remembering"]
+
+KEPT_BYTES = 1 << 30
+"""Features that are kept at a time: those of 26,000 pictures of nano's."""
+
+
+def remembering(config: TrainConfig, model: Any) -> contextlib.AbstractContextManager[None]:
+    """Keep what a frozen tower made of each picture, for as long as a training lasts, where pictures come again.
+
+    They do unless each epoch shows them anew. More than one process may spread the tower's weights: then nothing is
+    kept.
+    """
+    again = not config.data.augment or config.data.views is not None
+    return looking_once(model if config.freeze_vision and again and world_size() == 1 else None, kept=KEPT_BYTES)
 
 
 def look_once(model: Any) -> bool:

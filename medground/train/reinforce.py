@@ -42,7 +42,7 @@ from medground.rewards import Recipe, score_batch
 from medground.train.checkup import checkups
 from medground.train.config import TrainConfig
 from medground.train.credit import number_credit, spread_over_tokens
-from medground.train.once import look_once
+from medground.train.once import look_once, remembering
 from medground.train.record import open_run
 from medground.train.rows import Examples, Rows, dataset, open_rows
 from medground.train.spread import WholeHead
@@ -115,7 +115,8 @@ def train_grpo(config: TrainConfig, *, resume: bool = False, progress: Told | No
         continuation.trainer = trainer
         if left_out:
             _log.warning("%d rows ask for what is absent, which %s can't score; left out", left_out, recipe.name)
-        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+        with remembering(config, start.model):
+            trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     return save_model(trainer, start, config)
 
 

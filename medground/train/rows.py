@@ -243,13 +243,20 @@ class Examples:
         index = int(self._order(epoch)[place])
         row = self.rows[index]
         root = self.config.data.root or self.rows.home(index)
-        rng = random.Random(f"{self.config.seed}/{epoch}/{row.id}")  # noqa: S311 - chance for training, not for secrets
+        rng = view = self._chance(epoch, row)
+        if self.config.data.views is not None:
+            view = self._chance(epoch % self.config.data.views, row)
         try:
-            return self._visual(row, root, rng) if isinstance(row, VqaRow) else self._example(row, root, rng)
+            if isinstance(row, VqaRow):
+                return self._visual(row, root, rng, view)
+            return self._example(row, root, rng, view)
         except (TruthError, ValueError) as error:
             raise TruthError(f"{self.rows.where(index)}: {error}") from error
 
-    def _example(self, row: Row, root: str | Path, rng: random.Random) -> dict[str, Any]:
+    def _chance(self, epoch: int, row: Row | VqaRow) -> random.Random:
+        return random.Random(f"{self.config.seed}/{epoch}/{row.id}")  # noqa: S311 - for training, not for secrets
+
+    def _example(self, row: Row, root: str | Path, rng: random.Random, view: random.Random) -> dict[str, Any]:
         image = open_image(row.image, root)
         if row.coordinates == "pixels" and image.size != row.image_size:
             raise TruthError(
@@ -259,7 +266,7 @@ class Examples:
         mode = self._mode(row, rng)
         mask = None if row.mask is None else open_mask(row.mask, root)
         if self.config.data.augment:
-            row, image = vary(row, image, mask, rng, most=self._most, trace=self._trace)
+            row, image = vary(row, image, mask, view, most=self._most, trace=self._trace)
         elif self._trace:
             row = row.model_copy(update={"reasoning": self._trace(row, rng, None)})
         question, share = row.question, self.config.data.drop_words
@@ -275,10 +282,10 @@ class Examples:
             truth["image"] = str(Path(root) / row.image.path)
         return {**example, **self._truths(json.dumps(truth), None)}
 
-    def _visual(self, row: VqaRow, root: str | Path, rng: random.Random) -> dict[str, Any]:
+    def _visual(self, row: VqaRow, root: str | Path, rng: random.Random, view: random.Random) -> dict[str, Any]:
         image = open_image(row.image, root)
         if self.config.data.augment:
-            row, image = seen_anew(row, image, rng, most=self._most)
+            row, image = seen_anew(row, image, view, most=self._most)
         mode = self._mode(row, rng)
         asked = self.asker.prepare(question_of(row, image, mode))
         example: dict[str, Any] = {"id": row.id, "prompt": _messages(asked), "image": self._fitted(asked.picture)}

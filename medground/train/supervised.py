@@ -22,6 +22,7 @@ from medground.errors import ConfigError, MedgroundError
 from medground.train.checkup import checkups
 from medground.train.config import TrainConfig
 from medground.train.numbers import NumberLoss
+from medground.train.once import remembering
 from medground.train.record import open_run
 from medground.train.rows import Examples, dataset, open_rows
 from medground.train.spread import WholeHead
@@ -168,7 +169,7 @@ def train_sft(config: TrainConfig, *, resume: bool = False, progress: Told | Non
         callbacks=[WholeHead(), *watchers(config, progress=progress), *checkups(config, start.asker)],
     )
     trainer.remove_callback(PrinterCallback)
-    with _plain(), explained(config, lambda: int(trainer.state.global_step)):
+    with _plain(), remembering(config, start.model), explained(config, lambda: int(trainer.state.global_step)):
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     trainer.save_state()
     return save_model(trainer, start, config)
