@@ -11,7 +11,6 @@ from medground.evaluate.vqa.tables import PARTING
 
 ABLATION = {
     "untrained": "fresh weights",
-    "nano-v0": "nano v0, which knew other questions on these masks",
     "sft": "supervised start",
     "sft-continued": "the start, supervised for as long again",
     "grpo-umrg-base": "the start, then GRPO with `umrg-base`",

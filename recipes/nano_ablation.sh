@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What reinforcement adds to nano: from one supervised start, supervision continued and GRPO by each recipe, for about the
-# same time on one core each; then all of them, the start, nano v0 and fresh weights measured on the test split, and
+# same time on one core each; then all of them, the start and fresh weights measured on the test split, and
 # OUT/docs/results.md with the tables and curves.
 #
 #   recipes/nano_ablation.sh START [DATA] [OUT] [STEPS]
@@ -48,7 +48,6 @@ both one other
 if [ "$seed" = 0 ]; then
   untrained untrained "$start"
   ask untrained "$out/untrained/model"
-  ask nano-v0 nano
   ask sft "$start"
 fi
 for arm in sft-continued grpo-umrg-base grpo-umrg-soft grpo-umrg-hard grpo-medground grpo-medground-number; do

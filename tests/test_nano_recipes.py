@@ -149,10 +149,10 @@ def test_each_arm_is_trained_once_and_asked_in_both_modes_by_two_halves(done: Do
     for name in done.arms:
         assert sorted(part for arm, _, part in evaluated if arm == name) == parts
     made = trainings(done.calls)
-    assert set(made) == set(done.arms) - {"untrained", "nano-v0", "sft"}
+    assert set(made) == set(done.arms) - {"untrained", "sft"}
     assert len(made) == len([call for call in done.calls if "train" in call[:3]])
     for name, model, _ in evaluated:
-        wanted = {"nano-v0": "nano", "sft": "START"}.get(name, str(done.machine.home / "out" / name / "model"))
+        wanted = {"sft": "START"}.get(name, str(done.machine.home / "out" / name / "model"))
         assert model == wanted
     assert done.calls[-1][:2] == ["docs/results.py", str(done.machine.home / "out")]
 
@@ -188,7 +188,7 @@ def test_what_is_done_is_not_done_again_and_another_seed_lies_beside_it(done: Do
     assert done.machine.run(done.script, SEED="1")[0] == 0
     calls = done.machine.said()
     made = trainings(calls)
-    assert set(made) == {f"{name}@1" for name in done.arms} - {"untrained@1", "nano-v0@1", "sft@1"}
+    assert set(made) == {f"{name}@1" for name in done.arms} - {"untrained@1", "sft@1"}
     assert {page.seed for _, page in made.values()} == {1}
     assert {name for name, _, _ in asked(calls)} == set(made)
 
