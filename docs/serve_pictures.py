@@ -28,25 +28,29 @@ MOST = 200_000
 
 
 def main() -> None:
-    """Write docs/images/serve-light.png, serve-dark.png and serve-phone.png from real answers to real examples."""
+    """Write the pictures into docs/images."""
     expect.set_options(timeout=300_000)
+    with sync_playwright() as playwright:
+        draw(playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"]), IMAGES)
+
+
+def draw(browser: Any, folder: Path) -> None:
+    """Write serve-light.png, serve-dark.png and serve-phone.png from real answers to real examples."""
     service = Service(MedGround())
     with socket.create_server(("127.0.0.1", 0)) as listener:
         server = uvicorn.Server(uvicorn.Config(create_app(service), lifespan="off", log_level="error"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:
-            with sync_playwright() as playwright:
-                browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-                address = f"http://127.0.0.1:{listener.getsockname()[1]}"
-                for name, draw, how in SCENES:
-                    context = browser.new_context(reduced_motion="reduce", **how)
-                    page = context.new_page()
-                    page.set_default_timeout(300_000)
-                    page.goto(address)
-                    draw(page)
-                    write_bytes(IMAGES / f"serve-{name}.png", _small(page.screenshot()))
-                    context.close()
+            address = f"http://127.0.0.1:{listener.getsockname()[1]}"
+            for name, scene, how in SCENES:
+                context = browser.new_context(reduced_motion="reduce", **how)
+                page = context.new_page()
+                page.set_default_timeout(300_000)
+                page.goto(address)
+                scene(page)
+                write_bytes(folder / f"serve-{name}.png", _small(page.screenshot()))
+                context.close()
         finally:
             server.should_exit = True
             thread.join()
