@@ -26,7 +26,7 @@ from medground.segmenters import Prompt
 from medground.types import Box, LocatedRegion, Mask, Reply
 from medground.vqa_parsing import UNNAMED, Answered, Named, parse_answer
 
-__all__ = ["Conversation", "ask", "in_pixels", "read_earlier", "stream", "visual_of"]
+__all__ = ["Conversation", "ask", "in_pixels", "read_earlier", "reply_of", "request_of", "stream", "visual_of"]
 
 MAX_EARLIER_BYTES = 1 << 26
 """The largest file of earlier regions that is read; masks in it are long."""
@@ -157,13 +157,13 @@ def ask(
     ParseError
         Its text holds no answer; the text is the error's ``completion``.
     """
-    request = _request(image, question, visual, mode)
+    request = request_of(image, question, visual, mode)
     reasoner = grounder.reasoner
     started = time.perf_counter()
     said = reasoner.complete([request], temperature=temperature, max_new_tokens=max_new_tokens, seed=seed)
     if len(said) != 1:
         raise ReasonerError(f"{reasoner.name} gave {len(said)} answers to one question")
-    return _finish(grounder, request, said[0], time.perf_counter() - started)
+    return reply_of(grounder, request, said[0], time.perf_counter() - started)
 
 
 def stream(
@@ -177,7 +177,7 @@ def stream(
     max_new_tokens: int | None = None,
 ) -> Iterator[str | Reply]:
     """Yield the completion's text in pieces as the model writes it, then the `Reply`; raises as `ask` does."""
-    request = _request(image, question, visual, mode)
+    request = request_of(image, question, visual, mode)
     reasoner = grounder.reasoner
     pieces = []
     started = time.perf_counter()
@@ -185,7 +185,7 @@ def stream(
         pieces.append(piece)
         yield piece
     said = Completion("".join(pieces), reasoner.space_for(request.image))
-    yield _finish(grounder, request, said, time.perf_counter() - started)
+    yield reply_of(grounder, request, said, time.perf_counter() - started)
 
 
 def in_pixels(said: Answered, space: Space) -> Answered:
@@ -289,7 +289,8 @@ def _rewritten(text: str, own: Space, space: Space) -> str:
     return "".join([*parts, text[end:]])
 
 
-def _request(image: ImageLike, question: str, visual: Visual | None, mode: Mode) -> Request:
+def request_of(image: ImageLike, question: str, visual: Visual | None, mode: Mode) -> Request:
+    """Return a visual question as reasoners take it; raises what `ask` does before it asks."""
     if mode not in get_args(Mode):
         raise ConfigError(f"mode {mode!r} isn't known; choose reason or direct")
     clean_question(question)  # before anything is loaded
@@ -304,7 +305,8 @@ def _request(image: ImageLike, question: str, visual: Visual | None, mode: Mode)
     return Request(image, question, mode, visual)
 
 
-def _finish(grounder: MedGround, request: Request, completion: Completion, seconds: float) -> Reply:
+def reply_of(grounder: MedGround, request: Request, completion: Completion, seconds: float) -> Reply:
+    """Return what a completion says, with masks; raises what `ask` does after it was answered."""
     if completion.error is not None:
         raise ReasonerError(completion.error)
     image, visual = request.image, request.visual or Visual()

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from medground.asking import _finish, _request, stream
+from medground.asking import reply_of, request_of, stream
 from medground.coords import decimals, written_order
 from medground.errors import MedgroundError, ReasonerError
 from medground.images import MedicalImage
@@ -175,7 +175,7 @@ class Service:
         completions = iter(said)
         for one in asked:
             try:
-                yield _finish(self.grounder, one, next(completions), seconds) if isinstance(one, Request) else one
+                yield reply_of(self.grounder, one, next(completions), seconds) if isinstance(one, Request) else one
             except MedgroundError as error:
                 yield error
 
@@ -188,7 +188,7 @@ class Service:
 
 def _asked(question: Question) -> Request | MedgroundError:
     try:
-        return _request(question.image, question.text, question.visual, question.mode)
+        return request_of(question.image, question.text, question.visual, question.mode)
     except MedgroundError as error:
         return error
 
