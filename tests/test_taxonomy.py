@@ -261,6 +261,7 @@ def test_phrases_of_an_entity(name):
         assert phrase.isascii(), phrase
         # "right" is also avoided in the sense of "directly": beside a side it would read wrongly.
         assert not re.search(r"\b(left|right)\b", phrase), phrase
+        assert "the one " not in phrase, f"{phrase}: a side is added as 'the one on the patient's left side'"
         assert "  " not in phrase, phrase
         assert phrase[-1].isalnum(), phrase
         assert not re.search(r"\b(\w+) \1\b", phrase), phrase
