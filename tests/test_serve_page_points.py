@@ -183,6 +183,13 @@ def test_a_point_is_moved_by_a_finger(browser: Any, taking_points: Site, scan: P
         assert box(page) == MIDDLE
 
 
+def lies_within(outer: dict[str, float], inner: dict[str, float]) -> bool:
+    return all(
+        outer[at] <= inner[at] <= inner[at] + inner[side] <= outer[at] + outer[side]
+        for at, side in (("x", "width"), ("y", "height"))
+    )
+
+
 def test_a_handle_that_has_the_focus_is_in_view(page: Any, scan: Path):
     load(page, scan)
     ask(page)
@@ -192,9 +199,7 @@ def test_a_handle_that_has_the_focus_is_in_view(page: Any, scan: Path):
     for key, part in (("d", ".handle.point >> nth=0"), ("c", ".handle.nw")):
         page.keyboard.press(key)
         expect(page.locator(part)).to_be_focused()
-        stage, place = page.locator("#stage").bounding_box(), page.locator(part).bounding_box()
-        assert stage["x"] <= place["x"] <= place["x"] + place["width"] <= stage["x"] + stage["width"]
-        assert stage["y"] <= place["y"] <= place["y"] + place["height"] <= stage["y"] + stage["height"]
+        until(lambda part=part: lies_within(page.locator("#stage").bounding_box(), page.locator(part).bounding_box()))
     assert page.locator("#stage").evaluate("one => [one.scrollLeft, one.scrollTop]") == [0, 0]
     expect(page.locator("#shapes .point")).to_have_count(2)
     assert np.abs(np.subtract(drawn_points(page), POINTS)).max() < 0.5  # nothing slipped from its place

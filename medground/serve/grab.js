@@ -21,8 +21,9 @@ export function grabbable(button, { value, moved, changed }) {
   button.addEventListener("focus", () => button.matches(":focus-visible") && show(button));
 }
 
-// Bring a button that has the focus to where it can be seen.
-const show = (button) => reveal(parseFloat(button.style.left), parseFloat(button.style.top));
+// Bring a button that has the focus to where it can be seen: where it is once what is waiting has been drawn.
+const show = (button) =>
+  requestAnimationFrame(() => reveal(parseFloat(button.style.left), parseFloat(button.style.top)));
 
 function drag(button, value, moved, changed) {
   let from = null;
