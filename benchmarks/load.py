@@ -17,6 +17,7 @@ that a client could take for whole and aren't: JSON that ends early, or events t
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import threading
 import time
@@ -98,7 +99,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.questions < len(ENDPOINTS) or options.clients < 1:
         parser.error(f"--questions must be at least {len(ENDPOINTS)}, and --clients at least 1")
-    figures = run(options)
+    before = os.getloadavg()[0]
+    figures = {"load": before, **run(options)}
     wrong = {name: figures["tally"].ends[name] for name in ("swapped", "cut", "lost", "no Retry-After")}
     text = markdown(figures, options)
     options.out.write_text(text, encoding="utf-8")

@@ -35,17 +35,17 @@ TROUBLES = {
 def markdown(figures: dict[str, Any], options: argparse.Namespace) -> str:
     """Return the figures as a document."""
     tally: Tally = figures["tally"]
-    parts = [_setting(options), _course(figures, options), _times(tally), _ends(tally), _troubles(tally)]
+    parts = [_setting(figures, options), _course(figures, options), _times(tally), _ends(tally), _troubles(tally)]
     parts += [_memory(figures), f"Lines that the server wrote to its log: {len(figures['log'])}."]
     return "\n\n".join(["# The server under load", *parts]) + "\n"
 
 
-def _setting(options: argparse.Namespace) -> str:
+def _setting(figures: dict[str, Any], options: argparse.Namespace) -> str:
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in PACKAGES)
     return (
         f"`python benchmarks/load.py --questions {options.questions} --clients {options.clients}`, {date.today()}. "
-        f"{platform.machine()}, {os.cpu_count()} cores, no accelerator, load {os.getloadavg()[1]:.0f} on average: the "
-        "machine was shared with other work, so times say little and counts all. "
+        f"{platform.machine()}, {os.cpu_count()} cores, no accelerator, load {figures['load']:.1f} in the minute "
+        "before; clients and server share the cores. "
         f"Python {platform.python_version()}, {versions}. {options.reasoner} + {options.segmenter}, a queue of "
         f"{options.queue}, batches of up to {options.batch}."
     )
