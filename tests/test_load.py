@@ -78,7 +78,7 @@ def test_the_table_says_what_was_seen(load: SimpleNamespace) -> None:
     tally.ends.update({"the same": 2, "swapped": 1, "other (422)": 1})
     tally.troubles.update({"429": 5, "refused": 4})
     figures = {"alone": 3, "unlike": 2, "refusals": 1, "seconds": 6.0, "ended": 1.0, "again": 2.0, "tally": tally}
-    figures |= {"memory": {"ready": 100.0}, "samples": [(1, 0.0, 120.0), (1, 1.0, 140.0)], "log": []}
+    figures |= {"load": 0.4, "memory": {"ready": 100.0}, "samples": [(1, 0.0, 120.0), (1, 1.0, 140.0)], "log": []}
     options = SimpleNamespace(questions=4, clients=2, reasoner="nano", segmenter="litemedsam", queue=8, batch=8)
     text = load.table.markdown(figures, options)
     for row in (
@@ -88,5 +88,6 @@ def test_the_table_says_what_was_seen(load: SimpleNamespace) -> None:
         *("longest Retry-After, s | 7", "ready | 100", "most, process 1 | 140", "most, process 2 | nan"),
     ):
         assert f"| {row}" in text
+    assert "load 0.4 in the minute before" in " ".join(text.split())
     assert "in 6 s (0.50 a second" in text
     assert text.endswith("\n\nLines that the server wrote to its log: 0.\n")
