@@ -59,7 +59,7 @@ ask() { # ask ARM MODEL: its answers to the test questions with and without reas
   local mode
   for mode in reason direct; do
     halves "$(folder "$1")/test-$mode" --data "$data/test.parquet" --reasoner "$2" --mode "$mode" \
-      --embeddings "$out/embeddings"
+      --embeddings "$out/embeddings" --max-new-tokens 128 # nano's answers take 75; fresh weights know no end
   done
 }
 

@@ -1,4 +1,4 @@
-"""Each number of an answer is judged by itself, against the group's other numbers in its place."""
+"""Each number of an answer is judged against the group's others in its place, and each claim against silence."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from medground.rewards import score_batch
-from medground.train.credit import answer_numbers, number_credit, spread_over_tokens
+from medground.train.credit import answer_numbers, part_credit, reasoned_claims, spread_over_tokens
 
 NANO = Path(__file__).parents[1] / "medground/reasoners/nano"
 TRUTH = {"bbox_2d": [100, 100, 300, 200], "point_2d": [[150, 150], [250, 150]], "coordinates": "0-1000"}
@@ -24,7 +24,7 @@ def scored(texts: list[str]) -> list[float]:
 
 
 def credit_of(group: list[str], own: int) -> list[float]:
-    return list(number_credit(group, scored)[1][own].values())
+    return list(part_credit(group, scored)[1][own].values())
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_numbers_of_an_answer(text: str, numbers: str) -> None:
 
 def test_the_one_bad_edge_is_blamed_and_the_good_ones_are_not() -> None:
     group = [said([100, 100, 300, 200]), said([100, 100, 300, 200]), said([100, 100, 600, 200])]
-    scores, credits = number_credit(group, scored)
+    scores, credits = part_credit(group, scored)
     assert scores[2] < scores[0] == scores[1]
     bad = list(credits[2].values())
     assert bad[2] < -0.05
@@ -59,7 +59,7 @@ def test_a_group_that_is_all_alike_has_no_credit() -> None:
 
 def test_an_answer_of_another_layout_is_compared_with_nobody() -> None:
     group = [said([100, 100, 300, 200]), "<think>.</think><answer>nothing there</answer>", "<answer>[1, 2]</answer>"]
-    assert [len(credit) for credit in number_credit(group, scored)[1]] == [0, 0, 0]
+    assert [len(credit) for credit in part_credit(group, scored)[1]] == [0, 0, 0]
 
 
 def test_the_reward_is_asked_once_and_of_each_text_once() -> None:
@@ -69,7 +69,7 @@ def test_the_reward_is_asked_once_and_of_each_text_once() -> None:
         asked.append(texts)
         return scored(texts)
 
-    number_credit([said([100 + step, 100, 300, 200]) for step in (0, 0, 5, 9)], score)
+    part_credit([said([100 + step, 100, 300, 200]) for step in (0, 0, 5, 9)], score)
     assert len(asked) == 1
     assert len(asked[0]) == len(set(asked[0])) == 3
 
@@ -81,6 +81,53 @@ def test_in_expectation_it_points_where_the_score_rises() -> None:
     assert credits[2] == max(credits) > 0
     assert credits[0] < credits[1] < credits[2] > credits[3] > credits[4]
     assert sum(credits) == pytest.approx(0, abs=1e-9)
+
+
+def reasoned(reasoning: str) -> str:
+    return f"<think>{reasoning}</think>{said([100, 100, 300, 200]).partition('</think>')[2]}"
+
+
+def credit_of_claims(group: list[str], own: int, facts: dict[str, list[str]]) -> dict[str, float]:
+    def score(texts: list[str]) -> list[float]:
+        return [row["score"] for row in score_batch(texts, [{**TRUTH, "facts": facts}] * len(texts), "medground")]
+
+    credits = part_credit(group, score, of_claims=True)[1][own]
+    numbers = answer_numbers(group[own])
+    return {group[own][slice(*span)]: value for span, value in credits.items() if span not in numbers}
+
+
+@pytest.mark.parametrize(
+    ("reasoning", "signs"),
+    [
+        ("It is small.", {"small": 1}),
+        ("It is large.", {"large": -1}),
+        ("It is small and round. It lies in the upper left of the image.", {"small": 1, "round": -1, "upper left of the image": 1}),
+        ("It is darker than its surroundings.", {}),  # nothing is known of that
+        ("It is small. It is small.", {}),  # said twice, it isn't missed once
+        ("It is a growth.", {}),
+    ],
+)
+def test_a_claim_is_judged_against_silence(reasoning: str, signs: dict[str, int]) -> None:
+    facts = {"place": ["upper left"], "size": ["small"], "shape": ["oval"]}
+    group = [reasoned(reasoning), reasoned("A growth.")]
+    found = credit_of_claims(group, 0, facts)
+    assert {claim: -1 if value < 0 else 1 for claim, value in found.items()} == signs
+    assert credit_of_claims(group, 1, facts) == {}
+
+
+def test_claims_stand_in_the_reasoning_alone() -> None:
+    for text in ("It is small.", "<think>It is small.", "</think>It is small.<think>", "<answer>It is small.</answer>"):
+        assert reasoned_claims(text) == []
+    text = "<think>It is small.</think> It is round."
+    assert [text[start:end] for start, end in reasoned_claims(text)] == ["small"]
+
+
+def test_numbers_are_credited_alike_with_and_without_claims() -> None:
+    group = [said([100, 100, 300, 200]), said([100, 100, 600, 200])]
+    plain, all_parts = part_credit(group, scored), part_credit(group, scored, of_claims=True)
+    assert plain[0] == all_parts[0]
+    for one, other in zip(plain[1], all_parts[1], strict=True):
+        assert one.items() <= other.items()
 
 
 @pytest.mark.parametrize(

@@ -340,7 +340,7 @@ def test_the_kind_is_grpo(tmp_path: Path) -> None:
 def test_numbers_have_their_own_credit(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On nano, whose answers can be read: number tokens differ from the rest of their completion, which TRL judges."""
     seen: list[dict[str, Any]] = []
-    original = reinforce._Trainer._number_advantages
+    original = reinforce._Trainer._advantages_by_part
 
     def spied(self: Any, inputs: Any, made: dict[str, Any]) -> Any:
         whole = made["advantages"]
@@ -348,12 +348,12 @@ def test_numbers_have_their_own_credit(data: Path, tmp_path: Path, monkeypatch: 
         seen.append({"whole": whole, "found": found, "ids": made["completion_ids"], "mask": made["completion_mask"]})
         return found
 
-    monkeypatch.setattr(reinforce._Trainer, "_number_advantages", spied)
+    monkeypatch.setattr(reinforce._Trainer, "_advantages_by_part", spied)
     changes = {"steps": 1, "log_every": 1, "save_every": 1, "freeze_vision": True, "max_pixels": None}
     grpo = {"recipe": "umrg-soft", "generations": 4, "max_completion": 128, "credit": "number"}
     asked = config("nano", data, tmp_path, grpo=grpo, data={"train": str(data / "train.parquet")}, **changes)
     train_grpo(asked)
-    assert lines(tmp_path)[0]["number_credit"] > 0
+    assert lines(tmp_path)[0]["part_credit"] > 0
     (one,) = seen
     tokenizer = load_start(asked).processor.tokenizer
     numbers = set(tokenizer.convert_tokens_to_ids([str(number) for number in range(1001)]))

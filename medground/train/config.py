@@ -184,11 +184,11 @@ class GrpoConfig(_Part):
         ``grpo``, ``dr_grpo``, ``dapo``, ``bnpo``, ...: how tokens and sequences are averaged.
     scale_rewards : {"group", "batch", "none"}
         By whose standard deviation advantages are divided.
-    credit : {"completion", "number"}
-        Whether all tokens of a completion share its advantage, or each number of the answer has its own; see
-        `medground.train.credit`. For the latter, one prompt's completions must lie in one process. In completions of
-        visual questions all tokens share it in any case: a final box is written twice, and one number exchanged in one
-        of the two places would tell of their agreement alone.
+    credit : {"completion", "number", "part"}
+        Whether all tokens of a completion share its advantage, each number of the answer has its own, or each number
+        and each claim of the reasoning; see `medground.train.credit`. For the latter two, one prompt's completions must
+        lie in one process. In completions of visual questions all tokens share it in any case: a final box is written
+        twice, and one number exchanged in one of the two places would tell of their agreement alone.
     iterations : int
         Updates made from the same completions (num_iterations).
     steps_per_generation : int or None
@@ -214,7 +214,7 @@ class GrpoConfig(_Part):
     epsilon_high: Annotated[float, Field(gt=0)] | None = None
     loss_type: str = "dapo"
     scale_rewards: Literal["group", "batch", "none"] = "group"
-    credit: Literal["completion", "number"] = "completion"
+    credit: Literal["completion", "number", "part"] = "completion"
     iterations: Count = 1
     steps_per_generation: Count | None = None
     mask_truncated: bool = False
@@ -340,8 +340,10 @@ class TrainConfig(_Part):
             raise ValueError("data.augment is for kind 'sft'; a group's reward needs one truth: set it to false")
         if self.kind == "grpo" and self.data.vqa and self.data.mode == "direct":
             raise ValueError("data.mode 'direct': visual questions are rewarded for their reasoning; set it to 'both'")
-        if self.grpo.credit == "number" and self.grpo.scale_rewards == "batch":
-            raise ValueError("grpo.credit = 'number' compares within groups; set scale_rewards to 'group' or 'none'")
+        if self.grpo.credit != "completion" and self.grpo.scale_rewards == "batch":
+            raise ValueError(
+                f"grpo.credit = {self.grpo.credit!r} compares within groups; set scale_rewards to 'group' or 'none'"
+            )
         if self.batch_statistics and (self.kind == "grpo" or self.lora is not None or self.freeze_vision):
             raise ValueError(
                 "batch_statistics is for kind 'sft' where all weights learn (in GRPO a batch is one picture several "

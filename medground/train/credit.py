@@ -1,4 +1,4 @@
-"""Credit for the single numbers of an answer.
+"""Credit for the single parts of a completion: the numbers of its answer, the claims of its reasoning.
 
 GRPO gives all tokens of a completion one advantage: how much better it did than the group. A box that is good but for
 one edge then pushes the good edges down with the bad one. Here each number of the answer is judged by itself, in a
@@ -7,21 +7,28 @@ the mean score that the same completion has with the group's other numbers in th
 first, keeps the advantage of GRPO. What comes after a number was written in its knowledge, which the exchange doesn't
 undo: the estimate is as good as numbers are nearly independent given the text before them.
 
+A false claim in the reasoning is lost in that advantage too, among boxes that weigh more: rewarded so, nano's boxes
+became better and its claims falser (docs/log.md). A claim can be judged against silence, which is always possible: its
+advantage is the completion's score less the score that the same completion has without the claim.
+
 It needs no further sample and no network, only the reward function on some hundreds of texts.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-__all__ = ["NumberCredit", "answer_numbers", "number_credit", "spread_over_tokens"]
+from medground.rewards.evidence import claims
+
+__all__ = ["Credit", "answer_numbers", "part_credit", "reasoned_claims", "spread_over_tokens"]
 
 Span = tuple[int, int]
 
-NumberCredit = dict[Span, float]
-"""Where each number of a completion's answer stands (start, end, in characters), and its advantage in score."""
+Credit = dict[Span, float]
+"""Where each part of a completion that is judged by itself stands (start, end, in characters), and its advantage in
+score."""
 
 _NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?(?!\w)")
 
@@ -39,10 +46,26 @@ def answer_numbers(completion: str) -> list[Span]:
     return [match.span() for match in _NUMBER.finditer(completion, start)]
 
 
-def number_credit(
-    group: Sequence[str], score: Callable[[list[str]], Sequence[float]]
-) -> tuple[list[float], list[NumberCredit]]:
-    """Return the scores of a group's completions, and the credit of each number of their answers.
+def reasoned_claims(completion: str) -> list[Span]:
+    """Return where the claims of a completion's reasoning stand that can be checked (`medground.rewards.evidence`).
+
+    Examples
+    --------
+    >>> text = "<think>The left lung. It is small and dark.</think><answer></answer>"
+    >>> [text[start:end] for start, end in reasoned_claims(text)]
+    ['small', 'dark']
+    """
+    start = completion.find("<think>") + len("<think>")
+    end = completion.find("</think>", start)
+    if start < len("<think>") or end < 0:
+        return []
+    return [(start + claim.start, start + claim.end) for claim in claims(completion[start:end])]
+
+
+def part_credit(
+    group: Sequence[str], score: Callable[[list[str]], Sequence[float]], *, of_claims: bool = False
+) -> tuple[list[float], list[Credit]]:
+    """Return the scores of a group's completions, and the credit of the parts of each.
 
     Parameters
     ----------
@@ -50,24 +73,43 @@ def number_credit(
         Completions of one prompt.
     score : callable
         From texts to their scores; is called once.
+    of_claims : bool
+        Judge the claims of the reasoning too, and not the answer's numbers alone.
 
     Returns
     -------
     scores : list of float
-    credits : list of NumberCredit
-        Empty for a completion whose answer has as many numbers as no other's of the group.
+    credits : list of Credit
+        No number of a completion whose answer has as many numbers as no other's of the group, and no claim without
+        which the score would be the same.
 
     Examples
     --------
     One number, and the score is how near it is to 5: the 4 is credited with 1 over the 3 and with 4 over the 0.
 
     >>> nearness = lambda texts: [-abs(5.0 - float(text)) for text in texts]
-    >>> number_credit(["4", "3", "0"], nearness)
+    >>> part_credit(["4", "3", "0"], nearness)
     ([-1.0, -2.0, -5.0], [{(0, 1): 2.5}, {(0, 1): 1.0}, {(0, 1): -3.5}])
     """
-    spans = [answer_numbers(text) for text in group]
     texts: dict[str, int] = {text: place for place, text in enumerate(dict.fromkeys(group))}
-    exchanged: list[tuple[int, Span, list[int]]] = []
+    exchanged = [*_exchanged(group, texts), *(_left_out(group, texts) if of_claims else ())]
+    found = score(list(texts))
+    scores = [float(found[texts[text]]) for text in group]
+    credits: list[Credit] = [{} for _ in group]
+    for own, span, others, kept in exchanged:
+        gain = scores[own] - sum(float(found[place]) for place in others) / len(others)
+        if kept or gain:
+            credits[own][span] = gain
+    return scores, credits
+
+
+_Other = tuple[int, Span, list[int], bool]
+"""A completion's place, one of its parts, the places of the texts without it, and whether no difference counts."""
+
+
+def _exchanged(group: Sequence[str], texts: dict[str, int]) -> Iterator[_Other]:
+    """Yield each number and the texts that have another completion's in its place."""
+    spans = [answer_numbers(text) for text in group]
     for own, text in enumerate(group):
         peers = [peer for peer in range(len(group)) if peer != own and len(spans[peer]) == len(spans[own])]
         for number, (start, end) in enumerate(spans[own] if peers else ()):
@@ -76,23 +118,24 @@ def number_credit(
                 first, last = spans[peer][number]
                 changed = text[:start] + group[peer][first:last] + text[end:]
                 others.append(texts.setdefault(changed, len(texts)))
-            exchanged.append((own, (start, end), others))
-    found = score(list(texts))
-    scores = [float(found[texts[text]]) for text in group]
-    credits: list[NumberCredit] = [{} for _ in group]
-    for own, span, others in exchanged:
-        credits[own][span] = scores[own] - sum(float(found[place]) for place in others) / len(others)
-    return scores, credits
+            yield own, (start, end), others, True
 
 
-def spread_over_tokens(advantage: float, credit: NumberCredit, ids: Sequence[int], tokenizer: Any) -> list[float]:
-    """Return each token's advantage: a number's own where the token writes a part of it, else the completion's.
+def _left_out(group: Sequence[str], texts: dict[str, int]) -> Iterator[_Other]:
+    """Yield each claim and the text without it."""
+    for own, text in enumerate(group):
+        for start, end in reasoned_claims(text):
+            yield own, (start, end), [texts.setdefault(text[:start] + text[end:], len(texts))], False
+
+
+def spread_over_tokens(advantage: float, credit: Credit, ids: Sequence[int], tokenizer: Any) -> list[float]:
+    """Return each token's advantage: that of the number or claim of which it writes a piece, else the completion's.
 
     Parameters
     ----------
     advantage : float
         The completion's.
-    credit : NumberCredit
+    credit : Credit
         In the same unit.
     ids : sequence of int
         The completion's tokens.

@@ -41,7 +41,7 @@ from medground.errors import ConfigError, TruthError
 from medground.rewards import Recipe, score_batch
 from medground.train.checkup import checkups
 from medground.train.config import TrainConfig
-from medground.train.credit import number_credit, spread_over_tokens
+from medground.train.credit import part_credit, spread_over_tokens
 from medground.train.once import look_once, remembering
 from medground.train.record import open_run
 from medground.train.rows import Examples, Rows, dataset, open_rows
@@ -165,10 +165,10 @@ def grpo_arguments(config: TrainConfig, rows: int) -> GRPOConfig:
             f"{'grpo.steps_per_generation' if grpo.steps_per_generation else 'accumulation'} x processes), which must "
             f"be a multiple of {grpo.generations}"
         )
-    if grpo.credit == "number" and config.batch * forwards % grpo.generations:
+    if grpo.credit != "completion" and config.batch * forwards % grpo.generations:
         raise ConfigError(
             f"grpo.credit: a process makes {config.batch * forwards} completions at once, which must be a multiple of "
-            f"grpo.generations, {grpo.generations}, for the numbers of a group to be compared; raise batch"
+            f"grpo.generations, {grpo.generations}, for the parts of a group to be compared; raise batch"
         )
     prompts = completions // grpo.generations
     if rows < prompts:
@@ -271,12 +271,12 @@ class _Trainer(GRPOTrainer):
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         made: dict[str, Any] = super()._generate_and_score_completions(inputs)
-        if self.run.grpo.credit == "number" and self.model.training:
-            made["advantages"] = self._number_advantages(inputs, made)
+        if self.run.grpo.credit != "completion" and self.model.training:
+            made["advantages"] = self._advantages_by_part(inputs, made)
         return made
 
-    def _number_advantages(self, inputs: list[dict[str, Any]], made: dict[str, Any]) -> torch.Tensor:
-        """Return TRL's advantages, (completions,), by token, (completions, tokens), with the numbers' own."""
+    def _advantages_by_part(self, inputs: list[dict[str, Any]], made: dict[str, Any]) -> torch.Tensor:
+        """Return TRL's advantages, (completions,), by token, (completions, tokens), with the parts' own."""
         tokenizer = self.processing_class.tokenizer
         whole: torch.Tensor = made["advantages"]
         by_token = whole[:, None].repeat(1, made["completion_ids"].shape[1])
@@ -292,7 +292,7 @@ class _Trainer(GRPOTrainer):
                 return [row["score"] for row in score_batch(texts, [truth] * len(texts), self.recipe)]
 
             texts = [tokenizer.decode(ids, skip_special_tokens=True) for ids in kept[start : start + size]]
-            scores, credits = number_credit(texts, score)
+            scores, credits = part_credit(texts, score, of_claims=self.run.grpo.credit == "part")
             spread = float(np.std(scores, ddof=1)) if self.run.grpo.scale_rewards == "group" else 1.0
             if np.ptp(scores) == 0:  # as for TRL, a group that is all alike teaches nothing
                 continue
@@ -301,7 +301,7 @@ class _Trainer(GRPOTrainer):
                 values = spread_over_tokens(whole[own].item(), scaled, kept[own], tokenizer)
                 by_token[own, : len(values)] = torch.tensor(values)
                 told += [abs(value) for value in scaled.values()]
-        self._metrics["train"]["number_credit"].append(sum(told) / max(1, len(told)))
+        self._metrics["train"]["part_credit"].append(sum(told) / max(1, len(told)))
         return by_token
 
     def create_optimizer(self, *args: Any) -> Any:
