@@ -67,7 +67,7 @@ class Case:
 
 _ABDOMEN_CREDIT = "pydicom's examples_overlay.dcm: MR-SIEMENS-DICOM-WithOverlays, cropped"
 
-# Questions that nano v0 has learnt something about; docs/log.md names others on these images that it fails on.
+# Questions that nano has learnt something about; docs/log.md names others on these images that it fails on.
 CASES = (
     Case(
         title="colour photograph of a retina",

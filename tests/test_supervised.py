@@ -329,7 +329,7 @@ def test_soft_numbers_cost_by_their_distance(spread, nano):
 
     assert cost(ids[0]) < cost(ids[1]) < cost(ids[2])
     assert loss.is_number(ids).tolist() == [True, True, True, False]
-    assert loss.is_coordinate(ids, torch.tensor([bracket, comma, word, bracket])).tolist() == [True, True, False, False]
+    assert loss.opens[torch.tensor([bracket, comma, word])].tolist() == [True, True, False]
     exact = torch.full((1, len(tokenizer)), float("-1e4"))
     for hump, there in ((1, bracket), (0, word)):
         exact[0, loss.ids] = loss.humps[hump, 500].clamp(min=1e-30).log()

@@ -107,7 +107,7 @@ def test_each_coordinate_is_one_token_that_the_soft_loss_finds(make, processor):
     said = make(alone=True).example(3)["completion"][0]["content"]
     ids = torch.tensor(processor.tokenizer(said, add_special_tokens=False).input_ids)
     loss = NumberLoss(processor.tokenizer, 10, torch.device("cpu"))
-    found = loss.number_of[ids[1:]][loss.is_coordinate(ids[1:], ids[:-1])].tolist()
+    found = loss.number_of[ids[1:]][loss.is_number(ids[1:]) & loss.opens[ids[:-1]]].tolist()
     reading = read_response(said, Space.norm1000())
     wanted = [round(value) for box in (*reading.mentions, *reading.boxes) for value in box.xyxy]
     assert len(wanted) == 16

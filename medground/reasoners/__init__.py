@@ -73,7 +73,7 @@ class Reasoner(Protocol):
     Attributes
     ----------
     name : str
-        Which model answers, such as ``"nano-v0"``, ``"Qwen/Qwen3-VL-4B-Instruct"`` or ``"nano-v0+my-adapter"``.
+        Which model answers, such as ``"nano-v1"``, ``"Qwen/Qwen3-VL-4B-Instruct"`` or ``"nano-v1+my-adapter"``.
     """
 
     @property

@@ -1,8 +1,8 @@
 """The loss of numbers that are one token each: a narrow hump over neighbouring numbers in place of one number.
 
 A coordinate that is 3 thousandths off then costs less than one that is 300 off, which next-token loss doesn't know. The
-same holds of other numbers ("at 74 % of the width"), whose hump is narrower. Both weigh as much as coordinates do: a
-reasoning that computes stands and falls with them, and among so many words they would hardly be learned.
+same holds of other numbers ("at 74 % of the width"), whose hump is narrower. They weigh as much as coordinates, not as
+words: a reasoning that computes stands and falls with them, and among so many words they would hardly be learned.
 """
 
 from __future__ import annotations
@@ -59,16 +59,6 @@ class NumberLoss:
         """Return which labels (ids of tokens, none of them -100) are numbers."""
         return self.number_of[labels] >= 0
 
-    def is_coordinate(self, labels: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
-        """Return which labels are coordinates: numbers that follow a bracket or a comma.
-
-        Parameters
-        ----------
-        labels, before : torch.Tensor
-            Ids of tokens, none of them -100, and the token before each, of the same shape.
-        """
-        return self.is_number(labels) & self.opens[before]
-
     def __call__(
         self, logits: torch.Tensor, labels: torch.Tensor, before: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -77,6 +67,7 @@ class NumberLoss:
         is_number = self.is_number(labels)
         words = functional.nll_loss(scores[~is_number], labels[~is_number], reduction="sum")
         labels, before, scores = labels[is_number], before[is_number], scores[is_number][:, self.ids]
-        humps = self.humps[self.is_coordinate(labels, before).long(), self.number_of[labels]]
+        is_coordinate = self.opens[before]  # a bracket or a comma
+        humps = self.humps[is_coordinate.long(), self.number_of[labels]]
         # Less the humps' own entropy, so that a perfect prediction costs nothing.
         return (torch.xlogy(humps, humps) - humps * scores).sum(), words
