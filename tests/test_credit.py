@@ -101,7 +101,10 @@ def credit_of_claims(group: list[str], own: int, facts: dict[str, list[str]]) ->
     [
         ("It is small.", {"small": 1}),
         ("It is large.", {"large": -1}),
-        ("It is small and round. It lies in the upper left of the image.", {"small": 1, "round": -1, "upper left of the image": 1}),
+        (
+            "It is small and round. It lies in the upper left of the image.",
+            {"small": 1, "round": -1, "upper left of the image": 1},
+        ),
         ("It is darker than its surroundings.", {}),  # nothing is known of that
         ("It is small. It is small.", {}),  # said twice, it isn't missed once
         ("It is a growth.", {}),
