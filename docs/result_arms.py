@@ -18,8 +18,9 @@ ABLATION = {
     "grpo-umrg-hard": "the start, then GRPO with `umrg-hard`",
     "grpo-medground": "the start, then GRPO with `medground`",
     "grpo-medground-number": "the start, then GRPO with `medground`, credit by number",
+    "grpo-medground-part": "the start, then GRPO with `medground`, credit by number and claim",
 }
-"""What each arm of recipes/nano_ablation.sh is, in the order of the tables."""
+"""What each arm of recipes/nano_ablation.sh and nano_v2.sh is, in the order of the tables."""
 
 FEW = {
     "eighth": "supervised on an eighth of the labels",

@@ -41,6 +41,7 @@ other() {
   more sft-continued
   grpo grpo-medground medground
   grpo grpo-umrg-hard umrg-hard
+  grpo grpo-medground-part medground part
 }
 
 both one other
@@ -50,7 +51,7 @@ if [ "$seed" = 0 ]; then
   ask untrained "$out/untrained/model"
   ask sft "$start"
 fi
-for arm in sft-continued grpo-umrg-base grpo-umrg-soft grpo-umrg-hard grpo-medground grpo-medground-number; do
+for arm in sft-continued grpo-umrg-{base,soft,hard} grpo-medground{,-number,-part}; do
   ask "$arm" "$(folder "$arm")/model"
 done
 "$python" docs/results.py "$out" --out "$out/docs"

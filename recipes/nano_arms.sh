@@ -33,7 +33,7 @@ both() { # both JOB JOB: two functions with their arguments at once; fails when 
   trap - EXIT INT TERM
 }
 
-train() { # train KIND ARM MODEL ROWS [SETTINGS]: from MODEL, or from the last checkpoint
+train() { # train KIND ARM MODEL ROWS [SETTINGS], KIND sft, grpo or joint_sft: from MODEL, or from the last checkpoint
   local kind=$1 arm=$2 model=$3 rows=$4 place setting more=()
   shift 4
   place=$(folder "$arm")
@@ -43,7 +43,7 @@ train() { # train KIND ARM MODEL ROWS [SETTINGS]: from MODEL, or from the last c
     "seed=$seed" workers=0 "$@"; do
     more+=(--set "$setting")
   done
-  "$python" -m medground train "$kind" --config "recipes/nano_$kind.toml" "${more[@]}"
+  "$python" -m medground train "${kind##*_}" --config "recipes/nano_$kind.toml" "${more[@]}"
 }
 
 untrained() { # untrained ARM LIKE: nano with fresh weights, in the architecture of another

@@ -22,6 +22,7 @@ ROOT = Path(__file__).parent.parent
 SCRIPTS = ["nano_ablation.sh", "nano_few_labels.sh"]
 VISUAL = "nano_vqa_three_way.sh"
 BOTH = "nano_both_tasks.sh"
+SECOND = "nano_v2.sh"
 
 pytestmark = pytest.mark.skipif(
     shutil.which("bash") is None or shutil.which("flock") is None, reason="bash or flock isn't installed"
@@ -35,7 +36,7 @@ if [ "${HANG:-}" != "" ] && [[ "$*" == *"$HANG"* ]]; then echo $$ >> "$PIDS"; sl
 case "$*" in
 "- "*) echo 23 ;;
 *" train "*) for word in "$@"; do case $word in out=*) mkdir -p "${word#out=}/model" ;; esac; done ;;
-*write_untrained*) mkdir -p "$4" ;;
+*write_untrained* | *write_with_tokens*) mkdir -p "$4" ;;
 *write_part*) mkdir -p "$4"; touch "$4/rest.parquet" ;;
 *" eval "*) while [ "$1" != --out ]; do shift; done; mkdir -p "$2" ;;
 esac
@@ -59,6 +60,7 @@ class Machine:
             "nano_few_labels.sh": ["DATA", out, "12", "6"],
             VISUAL: ["START", "DATA", out],
             BOTH: ["JOINT", "ALONE", "DATA", out],
+            SECOND: ["V1", "DATA", out, "6"],
         }[script]
         return subprocess.Popen(
             [str(ROOT / "recipes" / script), *arguments],
@@ -177,8 +179,10 @@ def test_arms_begin_alike_and_differ_in_what_they_are_named_for(done: Done) -> N
         "grpo-umrg-hard": "umrg-hard",
         "grpo-medground": "medground",
         "grpo-medground-number": "medground",
+        "grpo-medground-part": "medground",
     }
-    assert [name for name, (_, page) in made.items() if page.grpo.credit == "number"] == ["grpo-medground-number"]
+    for credit in ("number", "part"):
+        assert [name for name, (_, page) in made.items() if page.grpo.credit == credit] == [f"grpo-medground-{credit}"]
     assert {kind: page.steps for kind, page in made.values()} == {"grpo": 6, "sft": 18}
 
 
@@ -265,3 +269,23 @@ def test_a_second_one_waits_its_turn_and_an_end_leaves_nothing_at_work(machine: 
     assert first.returncode == 130
     lock = str(machine.home / "out" / "lock")
     assert subprocess.run(["flock", "--nonblock", lock, "true"], check=False).returncode == 0
+
+
+def test_nano_v2s_arms_begin_from_one_start(machine: Machine) -> None:
+    code, said = machine.run(SECOND)
+    assert code == 0, said
+    calls, out = machine.said(), f"{machine.home}/out"
+    made = {name: page for name, (_, page) in trainings(calls).items()}
+    assert {name: (page.model, page.steps) for name, page in made.items()} == {
+        "words": (f"{out}/tokens", 600),
+        "sft": (f"{out}/words/model", 320),
+        "grpo-medground-part": (f"{out}/sft/model", 6),
+        "sft-continued": (f"{out}/sft/model", 24),
+    }
+    assert made["words"].data.vqa == ("DATA/vqa/train.parquet",)
+    grpo = made["grpo-medground-part"].grpo
+    assert (grpo.recipe, grpo.credit, grpo.weights) == ("medground", "part", {"honesty": 6})
+    assert {name for name, _, _ in asked(calls)} == {"sft", "sft-continued", "grpo-medground-part"}
+    assert calls[-1] == ["docs/results.py", out, "--shipped", "grpo-medground-part", "--out", f"{out}/docs"]
+    assert machine.run(SECOND)[0] == 0
+    assert all(call[0] == "docs/results.py" for call in machine.said())

@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# Train nano v2, the embedded model, from nano v1 on two CPU cores in about two hours:
+#
+#   recipes/nano_v2.sh V1 [DATA] [OUT] [STEPS]
+#
+# V1     nano v1's folder (recipes/nano_v1.sh)
+# DATA   folder of recipes/open_umrg.sh and, in its vqa/, of recipes/open_vqa.sh
+# STEPS  of GRPO; supervision continued makes four times as many, in about the same time
+#
+# The words of more phrases before a tower that stays as it is, then all weights, with claims left out by chance: the start
+# of both arms, of which OUT/docs/results.md tells what GRPO brought beside supervision continued. Killed, the same command
+# goes on where it was. LIMIT and SAMPLES: recipes/nano_arms.sh.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+v1=$1
+data=${2:-build/open_umrg}
+out=${3:-runs/nano_v2}
+steps=${4:-150}
+python=${PYTHON:-.venv/bin/python}
+. recipes/nano_arms.sh
+
+rows=$data/train.parquet
+
+if [ ! -d "$out/tokens" ]; then
+  "$python" -c 'import sys; from medground.train.more_tokens import write_with_tokens as w; w(*sys.argv[1:])' \
+    "$v1" "$out/tokens.part"
+  mv "$out/tokens.part" "$out/tokens"
+fi
+export OMP_NUM_THREADS=2
+train joint_sft words "$out/tokens" "$rows" "data.vqa=['$data/vqa/train.parquet']" steps=600 rate=3e-4 \
+  schedule=constant_with_warmup freeze_vision=true vision_rate=none batch_statistics=false "frozen=[]" data.views=2
+train sft sft "$out/words/model" "$rows" steps=320 warmup=10 data.omit_claims=0.3 eval_every=160
+export OMP_NUM_THREADS=1
+
+start=$out/sft/model
+reinforced() {
+  train grpo grpo-medground-part "$start" "$rows" "steps=$steps" grpo.credit=part grpo.weights.honesty=6
+}
+more() {
+  train sft sft-continued "$start" "$rows" "steps=$((steps * 4))" rate=1.5e-4 vision_rate=6e-5 data.omit_claims=0.3
+}
+both reinforced more
+
+for arm in sft sft-continued grpo-medground-part; do
+  ask "$arm" "$out/$arm/model"
+done
+"$python" docs/results.py "$out" --shipped grpo-medground-part --out "$out/docs"
