@@ -15,7 +15,7 @@ cd "$(dirname "$0")/.."
 v1=$1
 data=${2:-build/open_umrg}
 out=${3:-runs/nano_v2}
-steps=${4:-150}
+steps=${4:-140}
 python=${PYTHON:-.venv/bin/python}
 . recipes/nano_arms.sh
 
@@ -34,7 +34,7 @@ export OMP_NUM_THREADS=1
 
 start=$out/sft/model
 reinforced() {
-  train grpo grpo-medground-part "$start" "$rows" "steps=$steps" grpo.credit=part grpo.weights.honesty=6
+  train grpo grpo-medground-part "$start" "$rows" "steps=$steps" grpo.credit=part grpo.weights.honesty=2
 }
 more() {
   train sft sft-continued "$start" "$rows" "steps=$((steps * 4))" rate=1.5e-4 vision_rate=6e-5 data.omit_claims=0.3

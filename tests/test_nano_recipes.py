@@ -284,7 +284,7 @@ def test_nano_v2s_arms_begin_from_one_start(machine: Machine) -> None:
     }
     assert made["words"].data.vqa == ("DATA/vqa/train.parquet",)
     grpo = made["grpo-medground-part"].grpo
-    assert (grpo.recipe, grpo.credit, grpo.weights) == ("medground", "part", {"honesty": 6})
+    assert (grpo.recipe, grpo.credit, grpo.weights) == ("medground", "part", {"honesty": 2})
     assert {name for name, _, _ in asked(calls)} == {"sft", "sft-continued", "grpo-medground-part"}
     assert calls[-1] == ["docs/results.py", out, "--shipped", "grpo-medground-part", "--out", f"{out}/docs"]
     assert machine.run(SECOND)[0] == 0
