@@ -118,6 +118,20 @@ def test_a_claim_is_judged_against_silence(reasoning: str, signs: dict[str, int]
     assert credit_of_claims(group, 1, facts) == {}
 
 
+def test_what_claims_bring_is_theirs_alone() -> None:
+    """A false claim costs the completion nothing elsewhere: its other parts are judged as if it hadn't been said."""
+    group = [reasoned("It is large."), reasoned("A growth."), said([100, 100, 600, 200])]
+    facts = {**TRUTH, "facts": {"size": ["small"]}}
+
+    def score(texts: list[str]) -> list[float]:
+        return [row["score"] for row in score_batch(texts, [facts] * len(texts), "medground")]
+
+    assert score(group)[0] < score(group)[1]
+    bare = part_credit(group, score, of_claims=True)[0]
+    assert bare[0] == bare[1] > bare[2]
+    assert part_credit(group, score)[0] == score(group)
+
+
 def test_claims_stand_in_the_reasoning_alone() -> None:
     for text in ("It is small.", "<think>It is small.", "</think>It is small.<think>", "<answer>It is small.</answer>"):
         assert reasoned_claims(text) == []

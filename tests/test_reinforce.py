@@ -29,6 +29,7 @@ from medground.reasoners import Request, load_reasoner  # noqa: E402
 from medground.rewards import Recipe, load_recipe, read_truth  # noqa: E402
 from medground.train import reinforce  # noqa: E402
 from medground.train.config import TrainConfig  # noqa: E402
+from medground.train.credit import reasoned_claims  # noqa: E402
 from medground.train.curves import RunLog  # noqa: E402
 from medground.train.reinforce import grpo_arguments, scorable, train_grpo  # noqa: E402
 from medground.train.rows import open_rows  # noqa: E402
@@ -337,8 +338,11 @@ def test_the_kind_is_grpo(tmp_path: Path) -> None:
         train_grpo(TrainConfig(name="a", kind="sft", rate=0.1, data={"train": "x.parquet"}))
 
 
-def test_numbers_have_their_own_credit(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On nano, whose answers can be read: number tokens differ from the rest of their completion, which TRL judges."""
+@pytest.mark.parametrize(("recipe", "credit"), [("umrg-soft", "number"), ("medground", "part")])
+def test_parts_have_their_own_credit(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: str, credit: str
+) -> None:
+    """On nano, whose answers can be read: numbers (and claims) differ from the rest of their completion."""
     seen: list[dict[str, Any]] = []
     original = reinforce._Trainer._advantages_by_part
 
@@ -350,7 +354,7 @@ def test_numbers_have_their_own_credit(data: Path, tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(reinforce._Trainer, "_advantages_by_part", spied)
     changes = {"steps": 1, "log_every": 1, "save_every": 1, "freeze_vision": True, "max_pixels": None}
-    grpo = {"recipe": "umrg-soft", "generations": 4, "max_completion": 128, "credit": "number"}
+    grpo = {"recipe": recipe, "generations": 4, "max_completion": 128, "credit": credit}
     asked = config("nano", data, tmp_path, grpo=grpo, data={"train": str(data / "train.parquet")}, **changes)
     train_grpo(asked)
     assert lines(tmp_path)[0]["part_credit"] > 0
@@ -359,11 +363,13 @@ def test_numbers_have_their_own_credit(data: Path, tmp_path: Path, monkeypatch: 
     numbers = set(tokenizer.convert_tokens_to_ids([str(number) for number in range(1001)]))
     own = 0
     for row, ids in enumerate(one["ids"].tolist()):
-        for place, number in enumerate(ids):
-            if number in numbers:
-                own += bool(one["found"][row, place] != one["whole"][row])
-            elif one["mask"][row, place]:
-                assert one["found"][row, place] == one["whole"][row]
+        written = [place for place in range(len(ids)) if one["mask"][row, place]]
+        rest = {one["found"][row, place].item() for place in written if ids[place] not in numbers}
+        text = tokenizer.decode([ids[place] for place in written], skip_special_tokens=True)
+        assert len(rest) <= 1 + (len(reasoned_claims(text)) if credit == "part" else 0)
+        if credit == "number":
+            assert rest == {one["whole"][row].item()}
+        own += sum(one["found"][row, place].item() not in rest for place in written)
     assert own > 8
 
 

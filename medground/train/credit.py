@@ -9,7 +9,8 @@ undo: the estimate is as good as numbers are nearly independent given the text b
 
 A false claim in the reasoning is lost in that advantage too, among boxes that weigh more: rewarded so, nano's boxes
 became better and its claims falser (docs/log.md). A claim can be judged against silence, which is always possible: its
-advantage is the completion's score less the score that the same completion has without the claim.
+advantage is the completion's score less the score that the same completion has without the claim. What claims earn is
+then theirs alone: all other parts are judged by the completion's score without any.
 
 It needs no further sample and no network, only the reward function on some hundreds of texts.
 """
@@ -79,6 +80,7 @@ def part_credit(
     Returns
     -------
     scores : list of float
+        With `of_claims` those of the completions without their claims.
     credits : list of Credit
         No number of a completion whose answer has as many numbers as no other's of the group, and no claim without
         which the score would be the same.
@@ -93,14 +95,14 @@ def part_credit(
     """
     texts: dict[str, int] = {text: place for place, text in enumerate(dict.fromkeys(group))}
     exchanged = [*_exchanged(group, texts), *(_left_out(group, texts) if of_claims else ())]
-    found = score(list(texts))
-    scores = [float(found[texts[text]]) for text in group]
+    bare = [texts.setdefault(_without_claims(text) if of_claims else text, len(texts)) for text in group]
+    found = [float(worth) for worth in score(list(texts))]
     credits: list[Credit] = [{} for _ in group]
     for own, span, others, kept in exchanged:
-        gain = scores[own] - sum(float(found[place]) for place in others) / len(others)
+        gain = found[texts[group[own]]] - sum(found[place] for place in others) / len(others)
         if kept or gain:
             credits[own][span] = gain
-    return scores, credits
+    return [found[place] for place in bare], credits
 
 
 _Other = tuple[int, Span, list[int], bool]
@@ -119,6 +121,12 @@ def _exchanged(group: Sequence[str], texts: dict[str, int]) -> Iterator[_Other]:
                 changed = text[:start] + group[peer][first:last] + text[end:]
                 others.append(texts.setdefault(changed, len(texts)))
             yield own, (start, end), others, True
+
+
+def _without_claims(text: str) -> str:
+    for start, end in reversed(reasoned_claims(text)):
+        text = text[:start] + text[end:]
+    return text
 
 
 def _left_out(group: Sequence[str], texts: dict[str, int]) -> Iterator[_Other]:

@@ -278,7 +278,7 @@ class _Trainer(GRPOTrainer):
     def _advantages_by_part(self, inputs: list[dict[str, Any]], made: dict[str, Any]) -> torch.Tensor:
         """Return TRL's advantages, (completions,), by token, (completions, tokens), with the parts' own."""
         tokenizer = self.processing_class.tokenizer
-        whole: torch.Tensor = made["advantages"]
+        whole: torch.Tensor = made["advantages"].clone()
         by_token = whole[:, None].repeat(1, made["completion_ids"].shape[1])
         size, sizes = self.run.grpo.generations, made["completion_mask"].sum(dim=1).tolist()
         kept = [ids[:count] for ids, count in zip(made["completion_ids"].tolist(), sizes, strict=True)]
@@ -292,12 +292,16 @@ class _Trainer(GRPOTrainer):
                 return [row["score"] for row in score_batch(texts, [truth] * len(texts), self.recipe)]
 
             texts = [tokenizer.decode(ids, skip_special_tokens=True) for ids in kept[start : start + size]]
-            scores, credits = part_credit(texts, score, of_claims=self.run.grpo.credit == "part")
-            spread = float(np.std(scores, ddof=1)) if self.run.grpo.scale_rewards == "group" else 1.0
+            of_claims = self.run.grpo.credit == "part"
+            scores, credits = part_credit(texts, score, of_claims=of_claims)
             if np.ptp(scores) == 0:  # as for TRL, a group that is all alike teaches nothing
+                by_token[start : start + size] = 0
                 continue
+            spread = float(np.std(scores, ddof=1)) + 1e-4 if self.run.grpo.scale_rewards == "group" else 1.0
+            if of_claims:  # TRL has judged the completions by what their claims bring, too
+                whole[start : start + size] = torch.tensor((np.asarray(scores) - np.mean(scores)) / spread)
             for own, credit in enumerate(credits, start):
-                scaled = {span: value / (spread + 1e-4) for span, value in credit.items()}
+                scaled = {span: value / spread for span, value in credit.items()}
                 values = spread_over_tokens(whole[own].item(), scaled, kept[own], tokenizer)
                 by_token[own, : len(values)] = torch.tensor(values)
                 told += [abs(value) for value in scaled.values()]
