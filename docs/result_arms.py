@@ -22,6 +22,11 @@ ABLATION = {
 }
 """What each arm of recipes/nano_ablation.sh and nano_v2.sh is, in the order of the tables."""
 
+AFTER = {
+    "grpo-after": "`sft-continued`, then GRPO with `medground`, credit by number and claim, honesty weighed threefold"
+}
+"""What recipes/nano_v2.sh makes of the better arm."""
+
 FEW = {
     "eighth": "supervised on an eighth of the labels",
     "eighth-continued": "then supervised on the same eighth for as long again",
@@ -149,4 +154,4 @@ def few_base(name: str) -> str:
 
 def title(name: str) -> str:
     """Return an arm's sentence; its folder's name where none is known."""
-    return {**ABLATION, **FEW, **THREE_WAY, **BLIND}.get(name, f"`{name}`")
+    return {**ABLATION, **AFTER, **FEW, **THREE_WAY, **BLIND}.get(name, f"`{name}`")

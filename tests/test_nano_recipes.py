@@ -281,11 +281,12 @@ def test_nano_v2s_arms_begin_from_one_start(machine: Machine) -> None:
         "sft": (f"{out}/words/model", 320),
         "grpo-medground-part": (f"{out}/sft/model", 6),
         "sft-continued": (f"{out}/sft/model", 24),
+        "grpo-after": (f"{out}/sft-continued/model", 3),
     }
     assert made["words"].data.vqa == ("DATA/vqa/train.parquet",)
     grpo = made["grpo-medground-part"].grpo
     assert (grpo.recipe, grpo.credit, grpo.weights) == ("medground", "part", {"honesty": 2})
-    assert {name for name, _, _ in asked(calls)} == {"sft", "sft-continued", "grpo-medground-part"}
-    assert calls[-1] == ["docs/results.py", out, "--shipped", "grpo-medground-part", "--out", f"{out}/docs"]
+    assert {name for name, _, _ in asked(calls)} == {"sft", "sft-continued", "grpo-medground-part", "grpo-after"}
+    assert calls[-1] == ["docs/results.py", out, "--shipped", "grpo-after", "--out", f"{out}/docs"]
     assert machine.run(SECOND)[0] == 0
     assert all(call[0] == "docs/results.py" for call in machine.said())
