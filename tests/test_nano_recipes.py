@@ -287,6 +287,6 @@ def test_nano_v2s_arms_begin_from_one_start(machine: Machine) -> None:
     grpo = made["grpo-medground-part"].grpo
     assert (grpo.recipe, grpo.credit, grpo.weights) == ("medground", "part", {"honesty": 2})
     assert {name for name, _, _ in asked(calls)} == {"sft", "sft-continued", "grpo-medground-part", "grpo-after"}
-    assert calls[-1] == ["docs/results.py", out, "--shipped", "grpo-after", "--out", f"{out}/docs"]
+    assert calls[-1] == ["docs/results.py", out, "--out", f"{out}/docs"]
     assert machine.run(SECOND)[0] == 0
     assert all(call[0] == "docs/results.py" for call in machine.said())
