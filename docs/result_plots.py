@@ -109,9 +109,13 @@ def _terms(terms: dict[str, Any]) -> bytes | None:
 
 
 def _differences(arms: dict[str, Any]) -> bytes | None:
-    """Draw how far each arm is from supervision continued, with the intervals."""
+    """Draw how far each arm is from supervision continued, with the intervals; fresh weights would be off the scale."""
     names = [
-        name for name in arms if not by_itself(name) and any("against" in each for each in arms[name]["modes"].values())
+        name
+        for name in arms
+        if not by_itself(name)
+        and name != "untrained"
+        and any("against" in each for each in arms[name]["modes"].values())
     ]
     if not names:
         return None
