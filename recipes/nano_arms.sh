@@ -46,6 +46,20 @@ train() { # train KIND ARM MODEL ROWS [SETTINGS], KIND sft, grpo or joint_sft: f
   "$python" -m medground train "${kind##*_}" --config "recipes/nano_$kind.toml" "${more[@]}"
 }
 
+joint() { # joint ARM MODEL [SETTINGS]: on grounding and on the visual questions in $data/vqa
+  train joint_sft "$1" "$2" "$data/train.parquet" "data.vqa=['$data/vqa/train.parquet']" \
+    "data.vqa_val=['$data/vqa/val.parquet']" "${@:3}"
+}
+
+with_tokens() { # with_tokens ARM LIKE: a nano that reads and writes as another, with tokens for visual answers
+  local place
+  place=$(folder "$1")/model
+  if [ -d "$place" ]; then return; fi
+  "$python" -c 'import sys; from medground.train.more_tokens import write_with_tokens as w; w(*sys.argv[1:])' \
+    "$2" "$place.part"
+  mv "$place.part" "$place"
+}
+
 untrained() { # untrained ARM LIKE: nano with fresh weights, in the architecture of another
   local place
   place=$(folder "$1")/model

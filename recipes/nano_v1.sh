@@ -14,24 +14,16 @@ v0=$1
 data=${2:-build/open_umrg}
 out=${3:-runs/nano_v1}
 python=${PYTHON:-.venv/bin/python}
-export OMP_WAIT_POLICY=passive GOMP_SPINCOUNT=0
-export MALLOC_MMAP_THRESHOLD_=8589934592 MALLOC_TRIM_THRESHOLD_=17179869184 MALLOC_TOP_PAD_=268435456
+. recipes/nano_arms.sh
+unset OMP_NUM_THREADS # one training at a time, on all cores
 
 # Those of nano_sft.toml at the time.
 weights='{totalsegmentator_ref = 0.2, voxelmorph_t1 = 0.2, ms_lesion_mni = 0.3, pyradiomics_brain = 0.5, drishti = 1.5,'
 weights+=' medsam2_deeplesion = 2, ph2 = 2}'
 
-train() { # train PHASE MODEL [SETTINGS]: from MODEL, or from the last checkpoint
-  local phase=$1 model=$2 setting more=()
-  shift 2
-  if [ -d "$out/$phase/model" ]; then return; fi
-  if compgen -G "$out/$phase/checkpoint-*" > /dev/null; then more=(--resume); fi
-  for setting in name=nano-v1 "model=$model" "out=$out/$phase" "data.train=$data/train.parquet" \
-    "data.val=$data/val.parquet" "data.weights=$weights" "$@"; do
-    more+=(--set "$setting")
-  done
-  "$python" -m medground train sft --config recipes/nano_sft.toml "${more[@]}"
+phase() { # phase ARM MODEL [SETTINGS]
+  train sft "$1" "$2" "$data/train.parquet" name=nano-v1 workers=1 "data.weights=$weights" "${@:3}"
 }
 
-train first "$v0" steps=1400 stop_after=600
-train second "$out/first/model" steps=260 rate=1.2e-4 vision_rate=5e-5 warmup=5 seed=1
+phase first "$v0" steps=1400 stop_after=600
+phase second "$(folder first)/model" steps=260 rate=1.2e-4 vision_rate=5e-5 warmup=5 seed=1

@@ -11,7 +11,8 @@
 # of both arms. The supervised one found the better boxes on validation rows; a short GRPO, which teaches it what not to
 # claim, goes on from it. OUT/docs/results.md tells the arms side by side. It isn't the embedded model: of the organs and
 # brain structures that the weights of nano_sft.toml show seldom, it has forgotten most (docs/log.md). Killed, the same
-# command goes on where it was. LIMIT and SAMPLES: recipes/nano_arms.sh.
+# command goes on where it was. LIMIT and SAMPLES: recipes/nano_arms.sh. The published run differs in that what claims bring
+# still counted for all tokens of grpo-medground-part.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 v1=$1
@@ -23,18 +24,14 @@ python=${PYTHON:-.venv/bin/python}
 
 rows=$data/train.parquet
 
-if [ ! -d "$out/tokens" ]; then
-  "$python" -c 'import sys; from medground.train.more_tokens import write_with_tokens as w; w(*sys.argv[1:])' \
-    "$v1" "$out/tokens.part"
-  mv "$out/tokens.part" "$out/tokens"
-fi
+with_tokens tokens "$v1"
 export OMP_NUM_THREADS=2
-train joint_sft words "$out/tokens" "$rows" "data.vqa=['$data/vqa/train.parquet']" steps=600 rate=3e-4 \
-  schedule=constant_with_warmup freeze_vision=true vision_rate=none batch_statistics=false "frozen=[]" data.views=2
-train sft sft "$out/words/model" "$rows" steps=320 warmup=10 data.omit_claims=0.3 eval_every=160
+joint words "$(folder tokens)/model" steps=600 rate=3e-4 schedule=constant_with_warmup freeze_vision=true vision_rate=none \
+  batch_statistics=false "frozen=[]" data.views=2
+train sft sft "$(folder words)/model" "$rows" steps=320 warmup=10 data.omit_claims=0.3 eval_every=160
 export OMP_NUM_THREADS=1
 
-start=$out/sft/model
+start=$(folder sft)/model
 reinforced() {
   train grpo grpo-medground-part "$start" "$rows" "steps=$steps" grpo.credit=part grpo.weights.honesty=2
 }
@@ -44,11 +41,11 @@ more() {
 both reinforced more
 
 export OMP_NUM_THREADS=2
-train grpo grpo-after "$out/sft-continued/model" "$rows" "steps=$((steps / 2))" rate=6e-5 grpo.credit=part \
+train grpo grpo-after "$(folder sft-continued)/model" "$rows" "steps=$((steps / 2))" rate=6e-5 grpo.credit=part \
   grpo.weights.honesty=3 "eval_every=$((steps / 4))"
 export OMP_NUM_THREADS=1
 
 for arm in sft sft-continued grpo-medground-part grpo-after; do
-  ask "$arm" "$out/$arm/model"
+  ask "$arm" "$(folder "$arm")/model"
 done
 "$python" docs/results.py "$out" --out "$out/docs"

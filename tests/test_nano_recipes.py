@@ -23,6 +23,7 @@ SCRIPTS = ["nano_ablation.sh", "nano_few_labels.sh"]
 VISUAL = "nano_vqa_three_way.sh"
 BOTH = "nano_both_tasks.sh"
 SECOND = "nano_v2.sh"
+PHASED = ["nano_v1.sh", "nano_joint.sh"]
 
 pytestmark = pytest.mark.skipif(
     shutil.which("bash") is None or shutil.which("flock") is None, reason="bash or flock isn't installed"
@@ -61,6 +62,7 @@ class Machine:
             VISUAL: ["START", "DATA", out],
             BOTH: ["JOINT", "ALONE", "DATA", out],
             SECOND: ["V1", "DATA", out, "6"],
+            **{script: ["FROM", "DATA", out] for script in PHASED},
         }[script]
         return subprocess.Popen(
             [str(ROOT / "recipes" / script), *arguments],
@@ -277,16 +279,33 @@ def test_nano_v2s_arms_begin_from_one_start(machine: Machine) -> None:
     calls, out = machine.said(), f"{machine.home}/out"
     made = {name: page for name, (_, page) in trainings(calls).items()}
     assert {name: (page.model, page.steps) for name, page in made.items()} == {
-        "words": (f"{out}/tokens", 600),
+        "words": (f"{out}/tokens/model", 600),
         "sft": (f"{out}/words/model", 320),
         "grpo-medground-part": (f"{out}/sft/model", 6),
         "sft-continued": (f"{out}/sft/model", 24),
         "grpo-after": (f"{out}/sft-continued/model", 3),
     }
     assert made["words"].data.vqa == ("DATA/vqa/train.parquet",)
+    assert made["words"].data.vqa_val == ("DATA/vqa/val.parquet",)
     grpo = made["grpo-medground-part"].grpo
     assert (grpo.recipe, grpo.credit, grpo.weights) == ("medground", "part", {"honesty": 2})
     assert {name for name, _, _ in asked(calls)} == {"sft", "sft-continued", "grpo-medground-part", "grpo-after"}
     assert calls[-1] == ["docs/results.py", out, "--out", f"{out}/docs"]
     assert machine.run(SECOND)[0] == 0
     assert all(call[0] == "docs/results.py" for call in machine.said())
+
+
+@pytest.mark.parametrize("script", PHASED)
+def test_a_second_phase_goes_on_from_the_first(machine: Machine, script: str) -> None:
+    code, said = machine.run(script)
+    assert code == 0, said
+    out = f"{machine.home}/out"
+    made = {name: page for name, (_, page) in trainings(machine.said()).items()}
+    assert list(made) == ["first", "second"]
+    assert made["first"].model == (f"{out}/start/model" if script == "nano_joint.sh" else "FROM")
+    assert made["second"].model == f"{out}/first/model"
+    for page in made.values():
+        assert (page.data.train, page.data.val, page.workers) == ("DATA/train.parquet", "DATA/val.parquet", 1)
+        assert page.data.vqa == (("DATA/vqa/train.parquet",) if script == "nano_joint.sh" else None)
+    assert machine.run(script)[0] == 0
+    assert machine.said() == []
