@@ -117,7 +117,7 @@ def _ablation(told: Told, pictures: Sequence[str]) -> Iterator[str]:
     if not any(told["arms"][name]["modes"] for name in names):
         yield "No arm of recipes/nano_ablation.sh has been evaluated."
         return
-    yield "\n".join(f"- `{name}`: {title(name)}{_seeds(told, name)}" for name in names if name in {**ABLATION, **AFTER})
+    yield "\n".join(f"- `{name}`: {title(name)}{_seeds(told, name)}" for name in names if name in (*ABLATION, *AFTER))
     for mode, asked in ASKED.items():
         for measures, how in ((GREEDY, "greedy answers"), (SAMPLED, "sampled answers, their mean")):
             rows = [(name, figures) for name in names if (figures := _figures(told, name, mode))]

@@ -94,19 +94,25 @@ def part_credit(
     ([-1.0, -2.0, -5.0], [{(0, 1): 2.5}, {(0, 1): 1.0}, {(0, 1): -3.5}])
     """
     texts: dict[str, int] = {text: place for place, text in enumerate(dict.fromkeys(group))}
-    exchanged = [*_exchanged(group, texts), *(_left_out(group, texts) if of_claims else ())]
+    numbers = list(_exchanged(group, texts))
+    left_out = list(_left_out(group, texts)) if of_claims else []
     bare = [texts.setdefault(_without_claims(text) if of_claims else text, len(texts)) for text in group]
     found = [float(worth) for worth in score(list(texts))]
+
+    def gain(own: int, others: Sequence[int]) -> float:
+        return found[texts[group[own]]] - sum(found[place] for place in others) / len(others)
+
     credits: list[Credit] = [{} for _ in group]
-    for own, span, others, kept in exchanged:
-        gain = found[texts[group[own]]] - sum(found[place] for place in others) / len(others)
-        if kept or gain:
-            credits[own][span] = gain
+    for own, span, others in numbers:
+        credits[own][span] = gain(own, others)
+    for own, span, others in left_out:
+        if brought := gain(own, others):
+            credits[own][span] = brought
     return [found[place] for place in bare], credits
 
 
-_Other = tuple[int, Span, list[int], bool]
-"""A completion's place, one of its parts, the places of the texts without it, and whether no difference counts."""
+_Other = tuple[int, Span, list[int]]
+"""A completion's place, one of its parts, and the places of the texts that lack it."""
 
 
 def _exchanged(group: Sequence[str], texts: dict[str, int]) -> Iterator[_Other]:
@@ -120,7 +126,7 @@ def _exchanged(group: Sequence[str], texts: dict[str, int]) -> Iterator[_Other]:
                 first, last = spans[peer][number]
                 changed = text[:start] + group[peer][first:last] + text[end:]
                 others.append(texts.setdefault(changed, len(texts)))
-            yield own, (start, end), others, True
+            yield own, (start, end), others
 
 
 def _without_claims(text: str) -> str:
@@ -133,7 +139,7 @@ def _left_out(group: Sequence[str], texts: dict[str, int]) -> Iterator[_Other]:
     """Yield each claim and the text without it."""
     for own, text in enumerate(group):
         for start, end in reasoned_claims(text):
-            yield own, (start, end), [texts.setdefault(text[:start] + text[end:], len(texts))], False
+            yield own, (start, end), [texts.setdefault(text[:start] + text[end:], len(texts))]
 
 
 def spread_over_tokens(advantage: float, credit: Credit, ids: Sequence[int], tokenizer: Any) -> list[float]:
