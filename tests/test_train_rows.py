@@ -33,7 +33,7 @@ from medground.rewards.evidence import Facts, claims, honesty
 from medground.train.config import TrainConfig
 from medground.train.describe import describe_run
 from medground.train.rows import DIRECT_SHARE, Examples, dataset, open_rows
-from medground.train.varied import drop_words, plain_trace, vary
+from medground.train.varied import NAMED, drop_words, plain_trace, vary
 
 
 @pytest.fixture(scope="module")
@@ -436,6 +436,20 @@ def test_words_of_questions_are_dropped_but_for_sides(make):
     assert asked[0] == "Which growth number 0 would be removed here?"
     assert asked[1] != asked[0]
     assert set(asked[1].split()) <= set(asked[0].split())
+
+
+def test_a_share_of_the_targets_is_asked_for_by_name(make):
+    named, half, own = (make(by_name=share, drop_words=0.5) for share in (1.0, 0.5, 0.0))
+
+    def asked(examples):
+        return [examples.example(place)["prompt"][0]["content"] for place in range(len(examples))]
+
+    # No word of a name is dropped, and an absent target is asked for by its name too.
+    assert all(" the colon polyp" in question for question in asked(named))
+    assert len(set(asked(named))) == len(NAMED)
+    assert 4 <= sum(" the colon polyp" in question for question in asked(half)) <= 16
+    assert not any("colon polyp" in question for question in asked(own))
+    assert asked(named) == asked(make(by_name=1.0))
 
 
 @pytest.mark.parametrize(("share", "left"), [(1.0, 4), (0.5, 2), (0.25, 1), (0.0, 0)])

@@ -74,6 +74,9 @@ class DataConfig(_Part):
         questions whose answer is in the picture. A model whose questions each hold enough words to know the target by
         learns to name it without a look at the picture, and fails on words that it hasn't met. Visual questions keep
         all theirs: without one of its words a question may have another answer.
+    by_name : float
+        Ask for this share of the rows' targets by their names ("Where is the left kidney?") instead of by the rows' own
+        questions, which never name them; a model that has met no names doesn't know what newcomers ask for first.
     traces : {"own", "plain"}
         Teach the rows' own reasoning, or, for rows of the offline grammar, `medground.train.varied.plain_trace`: two
         short sentences that a small model learns quickly.
@@ -97,6 +100,7 @@ class DataConfig(_Part):
     views: Count | None = None
     absent: Annotated[float, Field(ge=0, le=1)] = 1.0
     drop_words: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    by_name: Annotated[float, Field(ge=0, le=1)] = 0.0
     traces: Literal["own", "plain"] = "own"
     omit_claims: Annotated[float, Field(ge=0, lt=1)] = 0.0
 

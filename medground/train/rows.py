@@ -37,7 +37,7 @@ from medground.reasoners._asking import Asker, Prepared
 from medground.rewards.evidence import Facts
 from medground.train.config import TrainConfig
 from medground.train.mixture import drawn_rows, group_counts
-from medground.train.varied import Trace, drop_words, plain_trace, vary
+from medground.train.varied import Trace, by_name, drop_words, plain_trace, vary
 from medground.train.vqa import question_of, seen_anew, told_by, written_for
 from medground.types import Box, Mask, Point
 
@@ -269,10 +269,7 @@ class Examples:
             row, image = vary(row, image, mask, view, most=self._most, trace=self._trace)
         elif self._trace:
             row = row.model_copy(update={"reasoning": self._trace(row, rng, None)})
-        question, share = row.question, self.config.data.drop_words
-        if share and not row.absent:  # words that aren't understood mustn't come to mean that nothing is there
-            question = drop_words(question, share, rng)
-        asked = self.asker.prepare(Request(image, question, mode))
+        asked = self.asker.prepare(Request(image, self._question(row, rng), mode))
         example: dict[str, Any] = {"id": row.id, "prompt": _messages(asked), "image": self._fitted(asked.picture)}
         if self.config.kind == "sft":
             said = completion_of(row, mask, asked, mode)
@@ -281,6 +278,14 @@ class Examples:
         if self.with_image and row.image.path is not None:
             truth["image"] = str(Path(root) / row.image.path)
         return {**example, **self._truths(json.dumps(truth), None)}
+
+    def _question(self, row: Row, rng: random.Random) -> str:
+        data = self.config.data
+        if data.by_name and row.category and rng.random() < data.by_name:
+            return by_name(row, rng)
+        if data.drop_words and not row.absent:  # words that aren't understood mustn't come to mean absence
+            return drop_words(row.question, data.drop_words, rng)
+        return row.question
 
     def _visual(self, row: VqaRow, root: str | Path, rng: random.Random, view: random.Random) -> dict[str, Any]:
         image = open_image(row.image, root)

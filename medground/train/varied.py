@@ -24,7 +24,7 @@ from medground.rewards.evidence import Facts, claims, holds
 from medground.train.augment import View, choose_view, show, show_mask
 from medground.types import Mask
 
-__all__ = ["Trace", "drop_words", "keeps_its_side", "plain_trace", "stays_true", "vary"]
+__all__ = ["Trace", "by_name", "drop_words", "keeps_its_side", "plain_trace", "stays_true", "vary"]
 
 Trace = Callable[[Row, random.Random, Attributes | None], str]
 """Writes a row's reasoning, of what is measured."""
@@ -35,8 +35,19 @@ LEAST_IN_SIGHT = 0.6
 MEASURED_SIDE = 512
 """The longer side, in pixels, at which a view's mask is measured."""
 
+NAMED = (
+    "Where is the {name}?",
+    "Find the {name}.",
+    "Show me the {name}.",
+    "Point to the {name}.",
+    "Where do you see the {name}?",
+    "Which region is the {name}?",
+)
+"""Questions that name their target."""
+
 _TRIES = 20
 _LEAST_WORDS = 3
+_PATIENT_SIDE = re.compile(r"on the patient's (left|right) side")
 _SIDED = re.compile(r"\b(left|right|upper|lower|above|below|top|bottom)\b", re.IGNORECASE)
 _MIRRORED = {"left of": "right of", "right of": "left of"}
 
@@ -52,6 +63,31 @@ def drop_words(question: str, share: float, rng: random.Random) -> str:
     words = question.split()
     kept = [word for word in words if _SIDED.search(word) or rng.random() >= share]
     return " ".join(kept) if len(kept) >= _LEAST_WORDS else question
+
+
+def by_name(row: Row, rng: random.Random) -> str:
+    """Return a question that asks for a row's target by its name, as the data set's own questions never do.
+
+    Which one of a pair is meant is told as the row tells it. A category that isn't in the taxonomy is its own name.
+
+    Examples
+    --------
+    >>> from medground.data.rows import Picture
+    >>> side = {"side": "on the patient's left side"}
+    >>> row = Row(id="1", question="Where is urine made?", image=Picture(path="a.png"), image_size=(8, 8),
+    ...           category="kidney left", box=(1, 1, 4, 4), other={"attributes": side})
+    >>> by_name(row, random.Random(2)), by_name(row, random.Random(3))
+    ("Where is the kidney on the patient's left side?", 'Where do you see the left kidney?')
+    """
+    side = (row.other.get("attributes") or {}).get("side") or ""
+    try:
+        name = taxonomy.target_of(row.category).name
+    except ConfigError:  # another project's category
+        name = row.category
+    patient = _PATIENT_SIDE.fullmatch(side)
+    if patient and rng.random() < 0.5:
+        name, side = f"{patient[1]} {name}", ""
+    return rng.choice(NAMED).format(name=f"{name} {side}".strip())
 
 
 def plain_trace(row: Row, rng: random.Random, seen: Attributes | None = None, *, omit: float = 0.0) -> str:
