@@ -153,12 +153,16 @@ class SftConfig(_Part):
         models whose numbers 0 to 1000 are single tokens.
     text_weight : float
         Weight of the words' loss against the numbers', where `soft_coordinates` is above 0.
+    copying : float
+        Weight of a further loss, of random sequences said twice (`medground.train.copying`): teaches a small decoder to
+        look back at choices, verdicts and boxes. 0 leaves it out; models that were trained on much text can do it.
     max_tokens : int
         A row with more tokens, image included, is refused: a cut answer would teach cut answers.
     """
 
     soft_coordinates: NonNegative = 0.0
     text_weight: NonNegative = 0.5
+    copying: NonNegative = 0.0
     max_tokens: Count = 4096
 
 

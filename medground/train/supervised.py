@@ -21,6 +21,7 @@ from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling, SFTTr
 from medground.errors import ConfigError, MedgroundError
 from medground.train.checkup import checkups
 from medground.train.config import TrainConfig
+from medground.train.copying import CopyLoss
 from medground.train.numbers import NumberLoss
 from medground.train.once import remembering
 from medground.train.record import open_run
@@ -74,6 +75,9 @@ class RowTrainer(SFTTrainer):
         if config.sft.soft_coordinates:
             tokenizer = self.processing_class.tokenizer
             self.number_loss = NumberLoss(tokenizer, config.sft.soft_coordinates, self.args.device)
+        self.copy_loss: CopyLoss | None = None
+        if config.sft.copying:
+            self.copy_loss = CopyLoss(self.processing_class.tokenizer, config.seed, self.args.device)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
         return SequentialSampler(self.train_dataset)
@@ -100,21 +104,28 @@ class RowTrainer(SFTTrainer):
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """Return TRL's loss; or that of numbers plus the weighted one of words."""
+        """Return TRL's loss, or that of numbers plus the weighted one of words; in training plus that of copying."""
         if self.number_loss is None:
-            return super().compute_loss(  # type: ignore[no-untyped-call]
+            found = super().compute_loss(  # type: ignore[no-untyped-call]
                 model, inputs, return_outputs=return_outputs, num_items_in_batch=num_items_in_batch
             )
+            loss, outputs = found if return_outputs else (found, None)
+        else:
+            loss, outputs = self._loss_by_kind(self.number_loss, model, inputs, num_items_in_batch)
+        if self.copy_loss and self.model.training:
+            copying = self.copy_loss(model, int(self.state.global_step))
+            self._metrics["train"]["copying"].append(copying.item())
+            loss = loss + self.config.sft.copying * copying / self.current_gradient_accumulation_steps
+        return (loss, outputs) if return_outputs else loss
+
+    def _loss_by_kind(self, number_loss: NumberLoss, model: Any, inputs: dict[str, Any], counts: Any) -> Any:
         labels = inputs["labels"][:, 1:]
         told = labels != -100
         outputs = model(**{name: value for name, value in inputs.items() if name != "labels"}, use_cache=False)
         before = inputs["input_ids"][:, :-1]
-        places, words = self.number_loss(outputs.logits[:, :-1][told], labels[told], before[told])
-        counts = (
-            num_items_in_batch
-            if num_items_in_batch is not None
-            else self._get_num_items_in_batch([inputs], labels.device)
-        )
+        places, words = number_loss(outputs.logits[:, :-1][told], labels[told], before[told])
+        if counts is None:
+            counts = self._get_num_items_in_batch([inputs], labels.device)
         numbers, others = counts.clamp(min=1)
         # Gradients are averaged over processes, and the counts are those of all of them.
         world = self.accelerator.num_processes
@@ -123,7 +134,7 @@ class RowTrainer(SFTTrainer):
         share = world * self.current_gradient_accumulation_steps
         parts["places"].append((places.detach() / numbers).item() * share)
         parts["words"].append((words.detach() / others).item() * share)
-        return (loss, outputs) if return_outputs else loss
+        return loss, outputs
 
 
 def train_sft(config: TrainConfig, *, resume: bool = False, progress: Told | None = None) -> Path:
