@@ -33,8 +33,8 @@ from medground.rewards.thinkvg_reading import read_response
 from medground.train.config import TrainConfig
 from medground.train.describe import describe_run
 from medground.train.mixture import VISUAL
-from medground.train.rows import Examples, open_rows
-from medground.train.vqa import in_another_order, question_of, seen_anew, told_by, written_for
+from medground.train.rows import Examples, Rows, open_rows
+from medground.train.vqa import in_another_order, plain_thinking, question_of, seen_anew, told_by, written_for
 
 FULL = {"semantic": 1.0, "grounding": 1.0, "format": 1.0, "consistency": 1.0, "score": 1.0}
 
@@ -121,6 +121,35 @@ def test_what_is_taught_earns_full_marks_by_what_is_rewarded(make, coordinates, 
     asked = make("grpo", coordinates, alone=True).example(place)
     assert asked["ground_truth"] is None
     assert score(taught, asked["visual_truth"], "thinkvg") == FULL
+
+
+@pytest.mark.parametrize("place", range(5))
+def test_a_plain_thinking_names_the_regions_and_earns_as_much(make, place):
+    row = make(alone=True).rows[place]
+    longer = row.model_copy(update={"thinking": f"{row.thinking} It is 3.5 % wide. That makes it so."})
+    assert plain_thinking(longer) == longer, "another's thinking is left as it is"
+    ours = longer.model_copy(update={"other": {"thought_by": "grammar-v1"}})
+    assert plain_thinking(ours).thinking == row.thinking
+    assert score(plain_thinking(ours).completion(), row.truth(), "thinkvg", space=Space.pixels(*row.image_size)) == FULL
+
+
+def test_plain_traces_are_taught_of_the_grammars_rows_alone(make, monkeypatch):
+    whole, plain = make(alone=True, traces="own"), make(alone=True, traces="plain")
+    monkeypatch.setattr(Rows, "__getitem__", _longer(Rows.__getitem__))
+    taught = [[examples.example(place)["completion"][0]["content"] for place in (0, 1)] for examples in (whole, plain)]
+    assert all("3.5 % wide" in said for said in taught[0])
+    assert ["3.5 % wide" in said for said in taught[1]] == [False, True]
+
+
+def _longer(read: Any) -> Any:
+    """Let rows say more than their regions, the first as the grammar's."""
+
+    def longer(rows: Rows, index: int) -> Any:
+        row = read(rows, index)
+        writer = "grammar-v1" if index == 0 else "a model"
+        return row.model_copy(update={"thinking": f"{row.thinking} It is 3.5 % wide.", "other": {"thought_by": writer}})
+
+    return longer
 
 
 def test_each_row_has_the_truth_of_its_own_task(make):

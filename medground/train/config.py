@@ -78,8 +78,9 @@ class DataConfig(_Part):
         Ask for this share of the rows' targets by their names ("Where is the left kidney?") instead of by the rows' own
         questions, which never name them; a model that has met no names doesn't know what newcomers ask for first.
     traces : {"own", "plain"}
-        Teach the rows' own reasoning, or, for rows of the offline grammar, `medground.train.varied.plain_trace`: two
-        short sentences that a small model learns quickly.
+        Teach the rows' own reasoning, or, for rows of the offline grammars, what a small model learns quickly: the two
+        short sentences of `medground.train.varied.plain_trace`, and of a visual question's thinking those that name
+        its regions (`medground.train.vqa.plain_thinking`).
     omit_claims : float
         Leave out each claim of a plain trace with this chance (SFT alone), so that what to claim can be learned from
         rewards.

@@ -38,7 +38,7 @@ from medground.rewards.evidence import Facts
 from medground.train.config import TrainConfig
 from medground.train.mixture import drawn_rows, group_counts
 from medground.train.varied import Trace, by_name, drop_words, plain_trace, vary
-from medground.train.vqa import question_of, seen_anew, told_by, written_for
+from medground.train.vqa import plain_thinking, question_of, seen_anew, told_by, written_for
 from medground.types import Box, Mask, Point
 
 __all__ = ["DIRECT_SHARE", "Examples", "Rows", "completion_of", "dataset", "open_rows"]
@@ -289,6 +289,8 @@ class Examples:
 
     def _visual(self, row: VqaRow, root: str | Path, rng: random.Random, view: random.Random) -> dict[str, Any]:
         image = open_image(row.image, root)
+        if self.config.data.traces == "plain":
+            row = plain_thinking(row)
         if self.config.data.augment:
             row, image = seen_anew(row, image, view, most=self._most)
         mode = self._mode(row, rng)

@@ -23,11 +23,12 @@ from medground.rewards.thinkvg_reading import REGION, read_box
 from medground.train.augment import View, show
 from medground.types import Box
 
-__all__ = ["in_another_order", "question_of", "seen_anew", "told_by", "written_for"]
+__all__ = ["in_another_order", "plain_thinking", "question_of", "seen_anew", "told_by", "written_for"]
 
 FARTHEST = 1.35
 """How many times as far a picture is shown at most."""
 
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z])")
 _BARE = re.compile(r"[A-Z](?:, [A-Z])*")
 # A capital that stands alone may be a choice's letter; "A" at the start of a sentence is likelier an article.
 _LETTER = re.compile(r"\b(?:[B-Z]\b(?!-)|A\b(?=\s?[,;:.)]))")
@@ -83,6 +84,28 @@ def written_for(row: VqaRow, space: Space) -> VqaRow:
 def told_by(row: VqaRow, mode: Mode) -> str:
     """Return the completion that is taught, on the row's own ruler; asked to answer directly, without the thinking."""
     return (row if mode == "reason" else row.model_copy(update={"thinking": ""})).completion()
+
+
+def plain_thinking(row: VqaRow) -> VqaRow:
+    """Return a row with the sentences of its thinking that name a region, or with the first where none does.
+
+    What was measured of a region and what that makes of each choice is computing, which a small model learns far later
+    than to look and answer. A thinking that the offline grammar didn't write stays as it is.
+
+    Examples
+    --------
+    >>> from medground.data.rows import Picture
+    >>> row = VqaRow(id="1", question="Is it pale?", question_type="closed", answer="Yes", image_size=(400, 200),
+    ...              thinking="I look at the heart (region [40, 20, 80, 50]). Its grey level is 9 above. Hence yes.",
+    ...              image=Picture(path="a.png"), other={"thought_by": "grammar-v1"})
+    >>> plain_thinking(row).thinking
+    'I look at the heart (region [40, 20, 80, 50]).'
+    """
+    if not str(row.other.get("thought_by", "")).startswith("grammar"):
+        return row
+    sentences = _SENTENCE_END.split(row.thinking)
+    kept = [each for each in sentences if REGION.search(each)] or sentences[:1]
+    return row.model_copy(update={"thinking": " ".join(kept)})
 
 
 def seen_anew(row: VqaRow, image: MedicalImage, rng: random.Random, *, most: int = 1280) -> tuple[VqaRow, MedicalImage]:
