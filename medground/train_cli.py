@@ -43,7 +43,7 @@ def grpo(config: Config, set_: Set = None, resume: Resume = False, dry_run: DryR
 
 
 def _train(kind: Literal["sft", "grpo"], path: Path, settings: list[str] | None, resume: bool, dry_run: bool) -> None:
-    from medground.train.config import read_config
+    from medground.train.recipe import read_config
 
     config = read_config(path, settings or ())
     if config.kind != kind:

@@ -16,14 +16,14 @@ import pytest
 import typer
 
 from medground.cli import app
-from medground.train.config import read_config
+from medground.train.recipe import read_config
 
 ROOT = Path(__file__).parent.parent
 SCRIPTS = ["nano_ablation.sh", "nano_few_labels.sh"]
 VISUAL = "nano_vqa_three_way.sh"
 BOTH = "nano_both_tasks.sh"
 SECOND = "nano_v2.sh"
-PHASED = ["nano_v1.sh", "nano_joint.sh"]
+FIRST = "nano_v1.sh"
 
 pytestmark = pytest.mark.skipif(
     shutil.which("bash") is None or shutil.which("flock") is None, reason="bash or flock isn't installed"
@@ -62,7 +62,7 @@ class Machine:
             VISUAL: ["START", "DATA", out],
             BOTH: ["JOINT", "ALONE", "DATA", out],
             SECOND: ["V1", "DATA", out, "6"],
-            **{script: ["FROM", "DATA", out] for script in PHASED},
+            FIRST: ["FROM", "DATA", out],
         }[script]
         return subprocess.Popen(
             [str(ROOT / "recipes" / script), *arguments],
@@ -273,39 +273,45 @@ def test_a_second_one_waits_its_turn_and_an_end_leaves_nothing_at_work(machine: 
     assert subprocess.run(["flock", "--nonblock", lock, "true"], check=False).returncode == 0
 
 
-def test_nano_v2s_arms_begin_from_one_start(machine: Machine) -> None:
+def test_nano_v2_and_what_it_is_held_against(machine: Machine) -> None:
     code, said = machine.run(SECOND)
     assert code == 0, said
     calls, out = machine.said(), f"{machine.home}/out"
     made = {name: page for name, (_, page) in trainings(calls).items()}
     assert {name: (page.model, page.steps) for name, page in made.items()} == {
         "words": (f"{out}/tokens/model", 600),
-        "sft": (f"{out}/words/model", 320),
-        "grpo-medground-part": (f"{out}/sft/model", 6),
-        "sft-continued": (f"{out}/sft/model", 24),
-        "grpo-after": (f"{out}/sft-continued/model", 3),
+        "first": (f"{out}/words/model", 320),
+        "second": (f"{out}/first/model", 560),
+        "named": (f"{out}/second/model", 480),
+        "both": (f"{out}/named/model", 900),
+        "grpo-medground-part": (f"{out}/both/model", 6),
+        "sft-continued": (f"{out}/both/model", 30),
+        "grounding-alone": (f"{out}/second/model", 6),
     }
-    assert made["words"].data.vqa == ("DATA/vqa/train.parquet",)
-    assert made["words"].data.vqa_val == ("DATA/vqa/val.parquet",)
-    grpo = made["grpo-medground-part"].grpo
-    assert (grpo.recipe, grpo.credit, grpo.weights) == ("medground", "part", {"honesty": 2})
-    assert {name for name, _, _ in asked(calls)} == {"sft", "sft-continued", "grpo-medground-part", "grpo-after"}
-    assert calls[-1] == ["docs/results.py", out, "--out", f"{out}/docs"]
+    for name, page in made.items():
+        visual = name in ("words", "both")
+        assert (page.data.vqa, page.data.vqa_val) == (
+            (("DATA/vqa/train.parquet",), ("DATA/vqa/val.parquet",)) if visual else (None, None)
+        )
+        assert page.freeze_vision == (visual or page.kind == "grpo")
+    for name in ("grpo-medground-part", "grounding-alone"):
+        grpo = made[name].grpo
+        assert (grpo.recipe, grpo.credit, grpo.weights) == ("medground", "part", {"honesty": 3})
+    assert {name for name, _, _ in asked(calls)} == {"sft", "sft-continued", "grpo-medground-part", "grounding-alone"}
+    chosen = ["--shipped", "grpo-medground-part"]
+    assert calls[-1] == ["docs/results.py", out, *chosen, "--out", f"{out}/docs"]
     assert machine.run(SECOND)[0] == 0
     assert all(call[0] == "docs/results.py" for call in machine.said())
 
 
-@pytest.mark.parametrize("script", PHASED)
-def test_a_second_phase_goes_on_from_the_first(machine: Machine, script: str) -> None:
-    code, said = machine.run(script)
+def test_a_second_phase_goes_on_from_the_first(machine: Machine) -> None:
+    code, said = machine.run(FIRST)
     assert code == 0, said
     out = f"{machine.home}/out"
     made = {name: page for name, (_, page) in trainings(machine.said()).items()}
-    assert list(made) == ["first", "second"]
-    assert made["first"].model == (f"{out}/start/model" if script == "nano_joint.sh" else "FROM")
-    assert made["second"].model == f"{out}/first/model"
+    assert [(name, page.model) for name, page in made.items()] == [("first", "FROM"), ("second", f"{out}/first/model")]
     for page in made.values():
         assert (page.data.train, page.data.val, page.workers) == ("DATA/train.parquet", "DATA/val.parquet", 1)
-        assert page.data.vqa == (("DATA/vqa/train.parquet",) if script == "nano_joint.sh" else None)
-    assert machine.run(script)[0] == 0
+        assert page.data.vqa is None
+    assert machine.run(FIRST)[0] == 0
     assert machine.said() == []

@@ -14,7 +14,8 @@ import typer
 
 from medground.cli import app
 from medground.errors import ConfigError
-from medground.train.config import TrainConfig, read_config
+from medground.train.config import TrainConfig
+from medground.train.recipe import read_config
 
 ROOT = Path(__file__).parent.parent
 RECIPES = ROOT / "recipes"

@@ -9,7 +9,8 @@ from pydantic import ValidationError
 
 from medground.errors import ConfigError
 from medground.rewards import load_recipe
-from medground.train.config import TrainConfig, read_config
+from medground.train.config import TrainConfig
+from medground.train.recipe import read_config
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 OWN_LOOP = {"nano_v0.toml", "nano_v0_wide.toml"}  # of medground.train.sft, which has a page of its own

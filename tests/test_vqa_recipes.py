@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from medground.train.config import read_config
+from medground.train.recipe import read_config
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 
