@@ -22,10 +22,14 @@ ABLATION = {
 }
 """What each arm of recipes/nano_ablation.sh and nano_v2.sh is, in the order of the tables."""
 
-AFTER = {
-    "grpo-after": "`sft-continued`, then GRPO with `medground`, credit by number and claim, honesty weighed threefold"
+PHASES = {
+    "words": "both tasks before a tower that stays, from nano v1 with tokens for visual answers",
+    "first": "`words`, then supervised on grounding",
+    "second": "`first`, supervised further",
+    "named": "`second`, then with targets by name and more organs",
+    "both": "`named`, then both tasks before a tower that stays: what `sft` is here",
 }
-"""What recipes/nano_v2.sh makes of the better arm."""
+"""What leads to the start of recipes/nano_v2.sh."""
 
 FEW = {
     "eighth": "supervised on an eighth of the labels",
@@ -154,4 +158,4 @@ def few_base(name: str) -> str:
 
 def title(name: str) -> str:
     """Return an arm's sentence; its folder's name where none is known."""
-    return {**ABLATION, **AFTER, **FEW, **THREE_WAY, **BLIND}.get(name, f"`{name}`")
+    return {**ABLATION, **PHASES, **FEW, **THREE_WAY, **BLIND}.get(name, f"`{name}`")

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 
 from result_arms import (
     ABLATION,
-    AFTER,
     ASKED,
     BASE,
     BLIND,
@@ -16,6 +15,7 @@ from result_arms import (
     GAIN,
     GREEDY,
     HALF,
+    PHASES,
     SAMPLED,
     TARGETS,
     THREE_WAY,
@@ -117,7 +117,7 @@ def _ablation(told: Told, pictures: Sequence[str]) -> Iterator[str]:
     if not any(told["arms"][name]["modes"] for name in names):
         yield "No arm of recipes/nano_ablation.sh has been evaluated."
         return
-    yield "\n".join(f"- `{name}`: {title(name)}{_seeds(told, name)}" for name in names if name in (*ABLATION, *AFTER))
+    yield "\n".join(f"- `{name}`: {title(name)}{_seeds(told, name)}" for name in names if name in (*ABLATION, *PHASES))
     for mode, asked in ASKED.items():
         for measures, how in ((GREEDY, "greedy answers"), (SAMPLED, "sampled answers, their mean")):
             rows = [(name, figures) for name in names if (figures := _figures(told, name, mode))]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from result_arms import ABLATION, AFTER, BASE, BOTH_TASKS, FEW, GREEDY, HALF, MODES, SAMPLED, few_base
+from result_arms import ABLATION, BASE, BOTH_TASKS, FEW, GREEDY, HALF, MODES, SAMPLED, few_base
 from result_folders import Arm, mean_of, read_arms
 from result_vqa import as_values, visual
 
@@ -41,8 +41,7 @@ def gathered(folders: Sequence[Path], *, shipped: str | None = None, machine: st
         raise ConfigError(f"--shipped {shipped}: there is no such arm; the arms are {', '.join(arms)}")
     ours = {name: arm for name, arm in arms.items() if arm.grounds}
     scored = {name: {mode: one for mode in MODES if (one := arm.scored(mode))} for name, arm in ours.items()}
-    last = (*AFTER, *reversed(ABLATION))
-    main = shipped or next((name for name in last if "reason" in scored.get(name, {})), None)
+    main = shipped or next((name for name in reversed(ABLATION) if "reason" in scored.get(name, {})), None)
     told: dict[str, Any] = {
         "made": {"date": _date(arms), "machine": machine},
         "data": _data(scored),

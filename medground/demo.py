@@ -67,7 +67,8 @@ class Case:
 
 _ABDOMEN_CREDIT = "pydicom's examples_overlay.dcm: MR-SIEMENS-DICOM-WithOverlays, cropped"
 
-# Questions that nano has learnt something about; docs/log.md names others on these images that it fails on.
+# nano finds the optic disc; the other pictures are unlike those that it learnt from, and it is wrong about them
+# (docs/log.md). A model that is better, or worse, shows here first.
 CASES = (
     Case(
         title="colour photograph of a retina",

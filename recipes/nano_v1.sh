@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Train nano v1, the embedded model, from nano v0 (recipes/nano_v0.sh) on two CPU cores, in about an hour:
+# Train nano v1, from which nano v2 goes on, from nano v0 (recipes/nano_v0.sh) on two CPU cores, in about an hour:
 #
 #   recipes/nano_v1.sh V0 [DATA] [OUT]
 #
