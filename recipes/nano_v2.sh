@@ -11,7 +11,9 @@
 # visual questions, again before a tower that stays. Then a short GRPO, which teaches what not to claim: its model is nano
 # v2. Beside it, from the same start, supervision continued; and from the second phase the same GRPO without visual
 # questions (grounding-alone). OUT/docs/results.md tells them side by side. Killed, the same command goes on where it was.
-# LIMIT and SAMPLES: recipes/nano_arms.sh. recipes/nano_report.sh measures the model.
+# LIMIT and SAMPLES: recipes/nano_arms.sh. recipes/nano_report.sh measures the model. In the published run the phases before
+# `named`, and grounding-alone, were shown no names and fewer organs (today's settings came after them), and GRPO had both
+# cores to itself for 10 minutes where supervision continued had one for 19.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 v1=$1

@@ -3,8 +3,8 @@
 To look up a choice by its letter, or a verdict or box that was just written, a decoder needs attention that finds where
 a token stood before and takes what followed: an induction head (Olsson et al., In-context Learning and Induction Heads,
 arXiv:2209.11895). Large models bring it along. A small one that learns from a few million tokens, most of which can be
-told without a look back, doesn't come by it; from random tokens, which can't, it does within some hundred steps
-(docs/log.md).
+told without a look back, doesn't come by it; from random tokens, which can't, it does within some hundred steps.
+Whether its visual answers gain by that isn't known yet (docs/log.md).
 """
 
 from __future__ import annotations
