@@ -46,27 +46,17 @@ train() { # train KIND ARM MODEL ROWS [SETTINGS], KIND sft, grpo or joint_sft: f
   "$python" -m medground train "${kind##*_}" --config "recipes/nano_$kind.toml" "${more[@]}"
 }
 
-joint() { # joint ARM MODEL [SETTINGS]: on grounding and on the visual questions in $data/vqa
-  train joint_sft "$1" "$2" "$data/train.parquet" "data.vqa=['$data/vqa/train.parquet']" \
-    "data.vqa_val=['$data/vqa/val.parquet']" "${@:3}"
-}
-
-with_tokens() { # with_tokens ARM LIKE: a nano that reads and writes as another, with tokens for visual answers
+written() { # written ARM CODE LIKE [ARGUMENTS]: a model that Python makes of another, whole or not at all
   local place
   place=$(folder "$1")/model
   if [ -d "$place" ]; then return; fi
-  "$python" -c 'import sys; from medground.train.more_tokens import write_with_tokens as w; w(*sys.argv[1:])' \
-    "$2" "$place.part"
+  "$python" -c "$2" "$3" "$place.part" "${@:4}"
   mv "$place.part" "$place"
 }
 
 untrained() { # untrained ARM LIKE: nano with fresh weights, in the architecture of another
-  local place
-  place=$(folder "$1")/model
-  if [ -d "$place" ]; then return; fi
-  "$python" -c 'import sys; from medground.train.nano import write_untrained as w; w(*sys.argv[1:3], seed=int(sys.argv[3]))' \
-    "$2" "$place.part" "$seed"
-  mv "$place.part" "$place"
+  written "$1" 'import sys; from medground.train.nano import write_untrained as w; w(*sys.argv[1:3], seed=int(sys.argv[3]))' \
+    "$2" "$seed"
 }
 
 ask() { # ask ARM MODEL: its answers to the test questions with and without reasoning, and samples of each

@@ -5,7 +5,7 @@
 #   recipes/nano_both_tasks.sh JOINT ALONE [DATA] [OUT]
 #
 # JOINT  folder of the model for both tasks (recipes/nano_v2.sh)
-# ALONE  folder of the model trained for grounding alone (recipes/nano_v1.sh)
+# ALONE  folder of the model trained for grounding alone (its grounding-alone)
 # DATA   folder of recipes/open_umrg.sh and, in its vqa/, of recipes/open_vqa.sh
 #
 # LIMIT and SAMPLES can be set in the environment (recipes/nano_arms.sh). Killed, the same command goes on where it was.

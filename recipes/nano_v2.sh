@@ -24,17 +24,22 @@ python=${PYTHON:-.venv/bin/python}
 . recipes/nano_arms.sh
 
 rows=$data/train.parquet
-still=(freeze_vision=true vision_rate=none batch_statistics=false "frozen=[]" data.views=2)
 # The first layers know edges by now; a third of the tower's time goes into their gradients.
 edges='frozen=["timm_model.patch_embed","timm_model.stages.0"]'
 
+joint() { # joint ARM MODEL [SETTINGS]: on grounding and on visual questions, before a tower that stays as it is
+  train joint_sft "$1" "$2" "$rows" "data.vqa=['$data/vqa/train.parquet']" "data.vqa_val=['$data/vqa/val.parquet']" \
+    freeze_vision=true vision_rate=none batch_statistics=false "frozen=[]" data.views=2 "${@:3}"
+}
+
 export OMP_NUM_THREADS=2
-with_tokens tokens "$v1"
-joint words "$(folder tokens)/model" steps=600 rate=3e-4 schedule=constant_with_warmup "${still[@]}"
+# It reads and writes as nano v1, with tokens for visual answers.
+written tokens 'import sys; from medground.train.more_tokens import write_with_tokens as w; w(*sys.argv[1:])' "$v1"
+joint words "$(folder tokens)/model" steps=600 rate=3e-4 schedule=constant_with_warmup
 train sft first "$(folder words)/model" "$rows" steps=320 warmup=10 data.omit_claims=0.3 eval_every=160
 train sft second "$(folder first)/model" "$rows" steps=560 rate=1.5e-4 vision_rate=6e-5 data.omit_claims=0.3
 train sft named "$(folder second)/model" "$rows" steps=480 warmup=10 data.omit_claims=0.3 eval_every=240 "$edges"
-joint both "$(folder named)/model" steps=900 rate=5e-4 decay=0.5 data.vqa_share=0.6 eval_every=450 "${still[@]}"
+joint both "$(folder named)/model" steps=900 rate=5e-4 decay=0.5 data.vqa_share=0.6 eval_every=450
 export OMP_NUM_THREADS=1
 
 grpo() { # grpo ARM MODEL

@@ -17,7 +17,7 @@ from medground.data.traces import absent_trace, agreeing, beside, measured_words
 from medground.errors import ConfigError
 from medground.rewards.evidence import Facts, honesty
 
-__all__ = ["MINE", "Grammar", "Words"]
+__all__ = ["MINE", "Grammar", "Words", "by_grammar"]
 
 MINE = {
     "CT": ("CT scan", "scan"),
@@ -32,6 +32,18 @@ MINE = {
     "mammography": ("mammogram", "X-ray"),
 }
 """What patients call a picture of each modality."""
+
+
+def by_grammar(other: Mapping[str, Any], field: str) -> bool:
+    """Return whether a field of a row's ``other``, such as ``asked_by``, says that an offline grammar wrote its words.
+
+    Examples
+    --------
+    >>> by_grammar({"asked_by": "grammar-v1, edited"}, "asked_by"), by_grammar({}, "thought_by")
+    (True, False)
+    """
+    return str(other.get(field, "")).startswith("grammar")
+
 
 _OWN_FRAME, _JOINED = 0.5, 0.25
 _LONG_PHRASE = 9

@@ -14,6 +14,7 @@ from PIL import Image
 from medground import taxonomy
 from medground.coords import Space, convert, space_named
 from medground.data.attributes import Attributes, measure
+from medground.data.grammar import by_grammar
 from medground.data.questions import FACETS, reason
 from medground.data.rows import Row
 from medground.data.traces import present_trace
@@ -107,7 +108,7 @@ def plain_trace(row: Row, rng: random.Random, seen: Attributes | None = None, *,
         rewards can teach: a model that has only met full accounts claims all four, sure of them or not.
     """
     attributes = row.other.get("attributes") or {}
-    if not str(row.other.get("asked_by", "")).startswith("grammar") or not (row.absent or attributes):
+    if not by_grammar(row.other, "asked_by") or not (row.absent or attributes):
         return row.reasoning
     target = taxonomy.target_of(row.category)
     if row.absent:
@@ -251,7 +252,7 @@ def _reasoning(
     if trace:
         return trace(row, rng, measure(mask, grey))
     attributes = row.other.get("attributes")
-    if not attributes or not str(row.other.get("asked_by", "")).startswith("grammar"):
+    if not attributes or not by_grammar(row.other, "asked_by"):
         return row.reasoning
     seen = measure(mask, grey)
     told = {"zone": seen.zone, "size": seen.size, "brightness": seen.brightness, "shape": seen.shape}

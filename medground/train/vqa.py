@@ -12,6 +12,7 @@ from PIL import Image
 
 from medground.answers import chosen
 from medground.coords import Space
+from medground.data.grammar import by_grammar
 from medground.data.vqa.earlier import earlier_of
 from medground.data.vqa_rows import Region, VqaRow
 from medground.images import MedicalImage
@@ -101,7 +102,7 @@ def plain_thinking(row: VqaRow) -> VqaRow:
     >>> plain_thinking(row).thinking
     'I look at the heart (region [40, 20, 80, 50]).'
     """
-    if not str(row.other.get("thought_by", "")).startswith("grammar"):
+    if not by_grammar(row.other, "thought_by"):
         return row
     sentences = _SENTENCE_END.split(row.thinking)
     kept = [each for each in sentences if REGION.search(each)] or sentences[:1]
