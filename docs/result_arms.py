@@ -41,7 +41,7 @@ FEW = {
 
 THREE_WAY = {
     "sft-all": "supervised on all visual questions",
-    "sft-eighth": "supervised on one eighth of them, drawn evenly, for as many epochs",
+    "sft-eighth": "supervised on one eighth of them, drawn evenly",
     "grpo-eighth": "then GRPO on the same eighth",
     "sft-eighth-continued": "instead of GRPO supervised on the same eighth for as many seconds as that took",
 }

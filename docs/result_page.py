@@ -25,6 +25,7 @@ from result_arms import (
 )
 from result_both import both_tasks
 from result_tables import INTERVALS, NOTHING, PLAIN, SIGNED, Told, as_cells, as_table, picture, plain, signed, up
+from result_unseen import left_out_whole
 from result_vqa_page import questions
 
 from medground import RESEARCH_USE
@@ -53,6 +54,7 @@ def page(told: Told, pictures: Sequence[str]) -> str:
         *_against(told, pictures),
         *_targets(told),
         *_few(told, pictures),
+        *left_out_whole(told),
         *questions(told, pictures),
         *both_tasks(told),
         *_categories(told),

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from result_arms import ABLATION, BASE, BOTH_TASKS, FEW, GREEDY, HALF, MODES, SAMPLED, few_base
 from result_folders import Arm, mean_of, read_arms
+from result_unseen import unseen
 from result_vqa import as_values, visual
 
 from medground.errors import ConfigError
@@ -51,6 +52,7 @@ def gathered(folders: Sequence[Path], *, shipped: str | None = None, machine: st
         "arms": {name: _arm(name, ours[name], scored) for name in ours},
         "categories": _categories(main, scored),
         "visual": visual(arms),
+        "unseen": unseen(ours, scored),
         "both": _both(shipped or BOTH_TASKS[0], scored),
     }
     trained = {name: arm.trainings[0] for name, arm in ours.items() if arm.trainings}

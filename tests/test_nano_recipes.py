@@ -59,7 +59,7 @@ class Machine:
         arguments = {
             "nano_ablation.sh": ["START", "DATA", out, "6"],
             "nano_few_labels.sh": ["DATA", out, "12", "6"],
-            VISUAL: ["START", "DATA", out],
+            VISUAL: ["START", "DATA", out, "12", "6"],
             BOTH: ["JOINT", "ALONE", "DATA", out],
             SECOND: ["V1", "DATA", out, "6"],
             FIRST: ["FROM", "DATA", out],
@@ -172,6 +172,8 @@ def test_arms_begin_alike_and_differ_in_what_they_are_named_for(done: Done) -> N
             "eighth-grpo": (f"{out}/eighth/model", f"{out}/part/rest.parquet", 6),
         }
         assert [name for name, (kind, _) in made.items() if kind == "grpo"] == ["eighth-grpo"]
+        left_out = [{name for name, weight in page.data.weights.items() if not weight} for _, page in made.values()]
+        assert left_out == [{"kvasir_seg", "ph2", "sunnybrook"}] * 4
         return
     pages = [page for _, page in made.values()]
     assert {(page.model, page.data.train, page.seed) for page in pages} == {("START", "DATA/train.parquet", 0)}
@@ -200,15 +202,14 @@ def test_what_is_done_is_not_done_again_and_another_seed_lies_beside_it(done: Do
 
 
 def test_three_ways_begin_alike_and_are_asked_alike(machine: Machine) -> None:
-    assert machine.run(VISUAL, STEPS="40", SAMPLES="2", LIMIT="300")[0] == 0
+    assert machine.run(VISUAL, SAMPLES="2", LIMIT="300")[0] == 0
     calls, out = machine.said(), machine.home / "out"
     assert {
-        name: (kind, page.model, page.data.vqa_limit, page.epochs if page.steps is None else page.steps)
-        for name, (kind, page) in trainings(calls).items()
+        name: (kind, page.model, page.data.vqa_limit, page.steps) for name, (kind, page) in trainings(calls).items()
     } == {
-        "sft-all": ("sft", "START", None, 3),
-        "sft-eighth": ("sft", "START", 0.125, 3),
-        "grpo-eighth": ("grpo", f"{out}/sft-eighth/model", 0.125, 40),
+        "sft-all": ("sft", "START", None, 24),
+        "sft-eighth": ("sft", "START", 0.125, 12),
+        "grpo-eighth": ("grpo", f"{out}/sft-eighth/model", 0.125, 6),
         "sft-eighth-continued": ("sft", f"{out}/sft-eighth/model", 0.125, 23),
     }
     assert {tuple(page.data.vqa) for _, page in trainings(calls).values()} == {("DATA/train.parquet",)}

@@ -124,6 +124,29 @@ def test_few_labels_close_their_share_of_the_distance(tmp_path: Path, runs: Modu
     assert "No arm of recipes/nano_ablation.sh has been evaluated." in page
 
 
+def test_collections_that_no_arm_was_shown_stand_apart(tmp_path: Path, runs: ModuleType, text: ModuleType) -> None:
+    answers: dict[str, Callable[[Drawn], str]] = {
+        "eighth": lambda _: AWAY,
+        "eighth-continued": lambda row: ABSENT if row.mask is None else row.moved(0) if row.number % 2 else AWAY,
+        "eighth-grpo": lambda row: ABSENT if row.mask is None else row.moved(0),
+    }
+    for name, answer in answers.items():
+        arm(tmp_path / name, answer)
+        training(tmp_path / name, [{"step": 1, "seconds": 1.0}], data={"weights": {"other": 0, "drawn": 2}})
+    told = runs.gathered([tmp_path])
+    unseen = told["unseen"]
+    assert (unseen["sources"], unseen["rows"], unseen["patients"]) == (["other"], 6, 6)
+    page = text.page(told, [])
+    line = cells(page, "Left out whole, asked with reasoning", "eighth-continued")
+    assert line["Box IoU left out"].startswith("0.000")
+    assert line["Box IoU others"].startswith("1.000")
+    heading = "Paired differences on what was left out, asked with reasoning"
+    assert cells(page, heading, "eighth-grpo − eighth-continued")["Box IoU"].startswith("+1.000")
+    training(tmp_path / "eighth", [{"step": 1, "seconds": 1.0}], data={"weights": {"drawn": 2}})
+    assert runs.gathered([tmp_path])["unseen"] is None, "one of the arms was shown it"
+    assert "left out whole" not in text.page(runs.gathered([tmp_path]), [])
+
+
 def test_time_counts_on_through_resumed_runs(tmp_path: Path, runs: ModuleType) -> None:
     lines = [
         {"step": 0, "checkup": {"rows": 9, "box_iou": 0.25}},

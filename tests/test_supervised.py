@@ -24,6 +24,7 @@ from medground.errors import ConfigError  # noqa: E402
 from medground.images import load_image  # noqa: E402
 from medground.parsing import parse  # noqa: E402
 from medground.reasoners import Request, load_reasoner  # noqa: E402
+from medground.train.answered import AnswerLoss  # noqa: E402
 from medground.train.config import TrainConfig  # noqa: E402
 from medground.train.copying import CopyLoss  # noqa: E402
 from medground.train.describe import describe_run  # noqa: E402
@@ -367,6 +368,24 @@ def test_sequences_that_are_said_twice(nano):
     assert loss(always, 3).item() == pytest.approx(0, abs=1e-6)
     even = loss(lambda input_ids, **_: SimpleNamespace(logits=torch.zeros(*input_ids.shape, len(tokenizer))), 3)
     assert even.item() == pytest.approx(np.log(len(tokenizer)), rel=1e-5)
+
+
+def test_the_loss_of_visual_answers():
+    tokenizer = SimpleNamespace(get_vocab=lambda: {"<answer>": 1, "</answer>": 2})
+    loss = AnswerLoss(tokenizer, torch.device("cpu"))
+    labels = torch.tensor(
+        [[-100, 5, 1, 7, 8, 2, 6, -100], [-100, 5, 4, 7, 8, 2, 6, 3], [-100, -100, 1, 9, -100, -100, -100, -100]]
+    )
+    told = loss.is_answer(labels)
+    assert labels[told].tolist() == [7, 8, 2, 9], (
+        "the words and what ends them, cut off or not; grounding's tags are others"
+    )
+    even = loss(torch.zeros(*labels.shape, 10), labels)
+    assert even.item() == pytest.approx(4 * np.log(10))
+    right = torch.nn.functional.one_hot(labels.clamp(min=0), 10) * 40.0
+    assert loss(right, labels).item() == pytest.approx(0, abs=1e-6)
+    with pytest.raises(ConfigError, match=r"set sft\.answer_weight to 0"):
+        AnswerLoss(SimpleNamespace(get_vocab=lambda: {"<answer>": 1}), torch.device("cpu"))
 
 
 @pytest.mark.parametrize("soft", [10.0, 0.0])

@@ -204,6 +204,13 @@ def test_sources_are_shown_as_often_as_their_weights_say(processor, tmp_path):
     assert {name for epoch in epochs[:2] for name in epoch} == often | seldom, "two halves are the whole"
     once = Examples(open_rows(config), config, asker)
     assert sorted(once.example(place)["id"] for place in range(13)) == sorted(epochs[0])
+    page["data"]["weights"] = {"often": 0, "seldom": 0.5}
+    config = TrainConfig.model_validate(page)
+    examples = Examples(open_rows(config), config, asker, in_a_row=True)
+    assert {examples.example(place)["id"] for place in range(2 * len(examples))} == seldom
+    page["data"]["weights"] = {"often": 0, "seldom": 0}
+    with pytest.raises(ConfigError, match=r"data\.weights: leaves out every source"):
+        open_rows(TrainConfig.model_validate(page))
     page["data"]["weights"] = {"others": 2}
     with pytest.raises(ConfigError, match=r"data\.weights: no row is of others; the sources are often, seldom"):
         open_rows(TrainConfig.model_validate(page))

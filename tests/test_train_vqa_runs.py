@@ -65,7 +65,9 @@ def page(model: Path, data: Path, out: Path, kind: str, **more: Any) -> TrainCon
 @pytest.fixture(scope="module")
 def supervised(model, data, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "sft"
-    asked = page(model, data, out, "sft", steps=3, sft={"soft_coordinates": 10, "max_tokens": 400})
+    asked = page(
+        model, data, out, "sft", steps=3, sft={"soft_coordinates": 10, "answer_weight": 0.5, "max_tokens": 400}
+    )
     train_sft(asked)
     return asked
 
@@ -74,7 +76,7 @@ def test_supervision_learns_both(supervised):
     lines = RunLog(supervised.folder).read()
     losses = [line["loss"] for line in lines if "loss" in line]
     assert losses[-1] < losses[0]
-    assert all(line["places"] > 0 for line in lines if "places" in line)
+    assert all(line["places"] > 0 and line["answers"] > 0 for line in lines if "places" in line)
     assert (supervised.folder / "model" / "model.safetensors").is_file()
 
 

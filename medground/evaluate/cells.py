@@ -250,7 +250,7 @@ def cell(scored: Measured, measure: Measure, where: Bools | None = None, *, roun
     return _with_interval(value, np.concatenate(means), len(rows))
 
 
-def difference(a: Measured, b: Measured, measure: Measure, *, rounds: int = ROUNDS) -> Cell:
+def difference(a: Measured, b: Measured, measure: Measure, where: Bools | None = None, *, rounds: int = ROUNDS) -> Cell:
     """Return how much a figure of `a` is above that of `b`, on the rows on which both have it.
 
     Each resample of patients is of both runs, so what makes a patient hard for both cancels out. For plain means it is
@@ -260,6 +260,8 @@ def difference(a: Measured, b: Measured, measure: Measure, *, rounds: int = ROUN
     ----------
     a, b : Measured
     measure : Measure
+    where : bool array, shape (rows of a,), optional
+        The rows of `a` that count.
     rounds : int
         Number of resamples.
 
@@ -275,6 +277,8 @@ def difference(a: Measured, b: Measured, measure: Measure, *, rounds: int = ROUN
     )
     columns = [values[rows] for one, rows in ((a, first), (b, second)) for values in _columns(one, measure)]
     known = ~np.isnan(columns).any(axis=0)
+    if where is not None:
+        known &= where[first]
     first, columns = first[known], [values[known] for values in columns]
     if not len(first) or not (columns[1].sum() and columns[3].sum()):
         return _NOTHING

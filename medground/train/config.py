@@ -52,7 +52,7 @@ class DataConfig(_Part):
         apart.
     weights : dict of str to float
         How often an epoch shows the rows of a source, by its name; 1 where it isn't said. With 0.25 an epoch shows a
-        quarter of them and four epochs all, with 3 each of them three times.
+        quarter of them and four epochs all, with 3 each of them three times; with 0 never any.
     augment : bool
         Show each picture anew in each epoch (SFT alone): crops, turns, mirrors, brightness, with boxes, points and
         claims measured again. Needs rows with masks; those without are shown as they are. Visual questions are shown
@@ -91,7 +91,7 @@ class DataConfig(_Part):
     mode: Literal["reason", "direct", "both"] = "reason"
     limit: Count | None = None
     val_limit: Count | None = 96
-    weights: dict[str, Annotated[float, Field(gt=0, le=100)]] = {}
+    weights: dict[str, Annotated[float, Field(ge=0, le=100)]] = {}
     augment: bool = False
     views: Count | None = None
     absent: Annotated[float, Field(ge=0, le=1)] = 1.0
@@ -149,6 +149,9 @@ class SftConfig(_Part):
         models whose numbers 0 to 1000 are single tokens.
     text_weight : float
         Weight of the words' loss against the numbers', where `soft_coordinates` is above 0.
+    answer_weight : float
+        Weight of a further loss, of the words of visual questions' answers alone (`medground.train.answered`), where
+        `soft_coordinates` is above 0. An answer is two words among thirty, and the only ones that are hard to tell.
     copying : float
         Weight of a further loss, of random sequences said twice (`medground.train.copying`): teaches a small decoder to
         look back at choices, verdicts and boxes. 0 leaves it out; models that were trained on much text can do it.
@@ -158,8 +161,15 @@ class SftConfig(_Part):
 
     soft_coordinates: NonNegative = 0.0
     text_weight: NonNegative = 0.5
+    answer_weight: NonNegative = 0.0
     copying: NonNegative = 0.0
     max_tokens: Count = 4096
+
+    @model_validator(mode="after")
+    def _has_numbers(self) -> SftConfig:
+        if self.answer_weight and not self.soft_coordinates:
+            raise ValueError("answer_weight goes with soft_coordinates; set that above 0, or answer_weight to 0")
+        return self
 
 
 class GrpoConfig(_Part):

@@ -25,10 +25,11 @@ def epoch_counts(sizes: Mapping[str, int], weights: Mapping[str, float]) -> dict
 
     Examples
     --------
-    >>> epoch_counts({"many": 400, "few": 3}, {"many": 0.25, "few": 2})
+    >>> epoch_counts({"many": 400, "few": 3, "other": 8}, {"many": 0.25, "few": 2, "other": 0})
     {'few': 6, 'many': 100}
     """
-    return {source: max(1, round(size * weights.get(source, 1.0))) for source, size in sorted(sizes.items())}
+    weighed = {source: weights.get(source, 1.0) for source in sorted(sizes)}
+    return {source: max(1, round(sizes[source] * weight)) for source, weight in weighed.items() if weight}
 
 
 def visual_count(visual: int, others: int, share: float | None) -> int:

@@ -169,6 +169,8 @@ def open_rows(config: TrainConfig, split: Literal["train", "val"] = "train") -> 
         raise ConfigError(
             f"data.weights: no row is of {', '.join(sorted(unknown))}; the sources are {', '.join(sorted(sources))}"
         )
+    if split == "train" and sources and not any(data.weights.get(source, 1.0) for source in sources):
+        raise ConfigError("data.weights: leaves out every source; give one of them a weight above 0")
     return rows
 
 

@@ -19,6 +19,7 @@ from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling, SFTTrainer
 
 from medground.errors import ConfigError, MedgroundError
+from medground.train.answered import AnswerLoss
 from medground.train.checkup import checkups
 from medground.train.config import TrainConfig
 from medground.train.copying import CopyLoss
@@ -75,6 +76,9 @@ class RowTrainer(SFTTrainer):
         if config.sft.soft_coordinates:
             tokenizer = self.processing_class.tokenizer
             self.number_loss = NumberLoss(tokenizer, config.sft.soft_coordinates, self.args.device)
+        self.answer_loss: AnswerLoss | None = None
+        if config.sft.answer_weight:
+            self.answer_loss = AnswerLoss(self.processing_class.tokenizer, self.args.device)
         self.copy_loss: CopyLoss | None = None
         if config.sft.copying:
             self.copy_loss = CopyLoss(self.processing_class.tokenizer, config.seed, self.args.device)
@@ -90,21 +94,22 @@ class RowTrainer(SFTTrainer):
         return self.optimizer
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Any:
-        """Count the numbers and the words of a whole step, over its batches and processes; each has its own mean."""
+        """Count the numbers, words and words of answers of a whole step, over its batches and processes."""
         if self.number_loss is None:
             return super()._get_num_items_in_batch(batch_samples, device)
-        counts = torch.zeros(2, dtype=torch.long, device=device)
+        counts = torch.zeros(3, dtype=torch.long, device=device)
         for batch in batch_samples:
             labels = batch["labels"][:, 1:].to(device)
             told = labels[labels != -100]
             numbers = self.number_loss.is_number(told).sum()
-            counts += torch.stack([numbers, len(told) - numbers])
+            answers = self.answer_loss.is_answer(labels).sum() if self.answer_loss else torch.zeros_like(numbers)
+            counts += torch.stack([numbers, len(told) - numbers, answers])
         return self.accelerator.gather(counts[None]).sum(dim=0)
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """Return TRL's loss, or that of numbers plus the weighted one of words; in training plus that of copying."""
+        """Return TRL's loss, or the weighted sum of each kind's mean; in training plus that of copying."""
         if self.number_loss is None:
             found = super().compute_loss(  # type: ignore[no-untyped-call]
                 model, inputs, return_outputs=return_outputs, num_items_in_batch=num_items_in_batch
@@ -123,17 +128,21 @@ class RowTrainer(SFTTrainer):
         told = labels != -100
         outputs = model(**{name: value for name, value in inputs.items() if name != "labels"}, use_cache=False)
         before = inputs["input_ids"][:, :-1]
-        places, words = number_loss(outputs.logits[:, :-1][told], labels[told], before[told])
+        logits = outputs.logits[:, :-1]
+        sums = dict(zip(("places", "words"), number_loss(logits[told], labels[told], before[told]), strict=True))
+        if self.answer_loss:
+            sums["answers"] = self.answer_loss(logits, labels)
         if counts is None:
             counts = self._get_num_items_in_batch([inputs], labels.device)
-        numbers, others = counts.clamp(min=1)
+        weights = {"places": 1.0, "words": self.config.sft.text_weight, "answers": self.config.sft.answer_weight}
+        means = {kind: total / count for (kind, total), count in zip(sums.items(), counts.clamp(min=1), strict=False)}
         # Gradients are averaged over processes, and the counts are those of all of them.
         world = self.accelerator.num_processes
-        loss = (places / numbers + self.config.sft.text_weight * words / others) * world
+        loss = sum(weights[kind] * mean for kind, mean in means.items()) * world
         parts = self._metrics["train" if self.model.training else "eval"]
         share = world * self.current_gradient_accumulation_steps
-        parts["places"].append((places.detach() / numbers).item() * share)
-        parts["words"].append((words.detach() / others).item() * share)
+        for kind, mean in means.items():
+            parts[kind].append(mean.detach().item() * share)
         return loss, outputs
 
 
