@@ -3,7 +3,7 @@
     python benchmarks/wording.py --data build/open_umrg [--split val] [--rows 500] [--reasoner nano] [--reasoner ...]
 
 The rows' own questions have phrases that training never has (val's and test's own); a training row's question of the
-same category and modality has words that it does; and "Where is the NAME?" has the name that traces use. Box IoU over
+same category and modality has words that it does; and the name that traces use is asked for outright. Box IoU over
 targets that are there, greedy, with reasoning; intervals by patients.
 """
 
@@ -25,6 +25,7 @@ from medground.intervals import bootstrap_interval, paired_bootstrap
 from medground.parsing import parse
 from medground.reasoners import Reasoner, Request, load_reasoner
 from medground.train.rows import Rows
+from medground.train.varied import by_name
 
 console = Console(width=120, highlight=False)
 
@@ -45,7 +46,7 @@ def questions(rows: list[Row], training: list[Row]) -> dict[str, list[str]]:
     return {
         "own phrases": [row.question for row in rows],
         "training phrases": [rng.choice(known.get((row.category, row.modality)) or [row.question]) for row in rows],
-        "by name": [f"Where is the {row.category}?" for row in rows],
+        "by name": [by_name(row, rng) for row in rows],
     }
 
 

@@ -44,7 +44,7 @@ other() {
   grpo grpo-medground-part medground part
 }
 
-both one other
+at_once one other
 
 if [ "$seed" = 0 ]; then
   untrained untrained "$start"

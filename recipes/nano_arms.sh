@@ -19,7 +19,7 @@ folder() { # folder ARM: where it lies
   if [ "$seed" = 0 ]; then echo "$out/$1"; else echo "$out/$1@$seed"; fi
 }
 
-both() { # both JOB JOB: two functions with their arguments at once; fails when one does, and ends them when it is ended
+at_once() { # at_once JOB JOB: two functions with their arguments; fails when one does, and ends them when it is ended
   local first second
   set -m # each in a process group of its own, which can be ended whole
   $1 &
@@ -33,14 +33,17 @@ both() { # both JOB JOB: two functions with their arguments at once; fails when 
   trap - EXIT INT TERM
 }
 
-train() { # train KIND ARM MODEL ROWS [SETTINGS], KIND sft, grpo or joint_sft: from MODEL, or from the last checkpoint
-  local kind=$1 arm=$2 model=$3 rows=$4 place setting more=()
+train() { # train KIND ARM MODEL ROWS [SETTINGS], of recipes/nano_KIND.toml: from MODEL, or from the last checkpoint
+  local kind=$1 arm=$2 model=$3 rows=$4 place setting given=() more=()
   shift 4
   place=$(folder "$arm")
   if [ -d "$place/model" ]; then return; fi
   if compgen -G "$place/checkpoint-*" > /dev/null; then more=(--resume); fi
-  for setting in "name=nano-$arm" "model=$model" "out=$place" "data.train=$rows" "data.val=$data/val.parquet" \
-    "seed=$seed" workers=0 "$@"; do
+  case $kind in
+    vqa_*) given=("data.vqa=['$rows']" "data.vqa_val=['$data/val.parquet']") ;;
+    *) given=("data.train=$rows" "data.val=$data/val.parquet") ;;
+  esac
+  for setting in "name=nano-$arm" "model=$model" "out=$place" "${given[@]}" "seed=$seed" workers=0 "$@"; do
     more+=(--set "$setting")
   done
   "$python" -m medground train "${kind##*_}" --config "recipes/nano_$kind.toml" "${more[@]}"
@@ -74,7 +77,7 @@ question() { # question ARM MODEL ROWS: its answers to the visual questions in a
 halves() { # halves FOLDER OPTIONS: medground eval into FOLDER, every second picture in a process of its own
   local place=$1 given=("${@:2}" --samples "$samples" --seed "$seed" "${limit[@]}") wanted="${LIMIT:-all} $samples"
   if [ -e "$place/done" ] && [ "$(cat "$place/done")" = "$wanted" ]; then return; fi
-  both "half 0" "half 1"
+  at_once "half 0" "half 1"
   echo "$wanted" > "$place/done"
 }
 

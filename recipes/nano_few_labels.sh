@@ -45,8 +45,8 @@ grpo() {
     "${unseen[@]}"
 }
 
-both eighth all
-both continued grpo
+at_once eighth all
+at_once continued grpo
 for arm in eighth eighth-continued eighth-grpo all; do
   ask "$arm" "$(folder "$arm")/model"
 done

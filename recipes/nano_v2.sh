@@ -53,7 +53,7 @@ more() {
   train sft sft-continued "$start" "$rows" "steps=$((steps * 5))" rate=1.5e-4 vision_rate=6e-5 data.omit_claims=0.3 \
     "$edges" "eval_every=$((steps * 5 / 2))"
 }
-both reinforced more
+at_once reinforced more
 export OMP_NUM_THREADS=2
 grpo grounding-alone "$(folder second)/model"
 export OMP_NUM_THREADS=1

@@ -28,18 +28,9 @@ steps=${4:-700}
 more=${5:-80}
 . recipes/nano_arms.sh
 
-learn() { # learn KIND ARM MODEL [SETTINGS]: from MODEL, or from the last checkpoint
-  local kind=$1 arm=$2 model=$3 place setting more=()
-  shift 3
-  place=$(folder "$arm")
-  if [ -d "$place/model" ]; then return; fi
-  if compgen -G "$place/checkpoint-*" > /dev/null; then more=(--resume); fi
+learn() { # learn KIND ARM MODEL [SETTINGS], KIND sft or grpo
   # Checks at the beginning and the end alone: they would count as compute.
-  for setting in "name=nano-vqa-$arm" "model=$model" "out=$place" "data.vqa=['$data/train.parquet']" \
-    "data.vqa_val=['$data/val.parquet']" data.val_limit=48 eval_every=1000000 "seed=$seed" workers=0 "$@"; do
-    more+=(--set "$setting")
-  done
-  "$python" -m medground train "$kind" --config "recipes/nano_vqa_$kind.toml" "${more[@]}"
+  train "vqa_$1" "$2" "$3" "$data/train.parquet" data.val_limit=48 eval_every=1000000 "${@:4}"
 }
 
 as_long() { # as_long ARM OTHER: how many steps of ARM's kind take the time that OTHER took
@@ -62,7 +53,7 @@ continued() { # from a model that has come to rest, so at half the rate
   learn sft sft-eighth-continued "$supervised" "steps=$(as_long sft-eighth grpo-eighth)" data.vqa_limit=0.125 rate=2.5e-4
 }
 
-both all eighth
+at_once all eighth
 continued
 
 places=()
