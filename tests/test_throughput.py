@@ -24,7 +24,10 @@ def throughput(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return importlib.import_module("throughput")
 
 
-def test_both_sides_answer_alike_and_are_timed(throughput: ModuleType, tmp_path: Path) -> None:
+def test_both_sides_answer_alike_and_are_timed(
+    throughput: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(throughput, "CALLS", 2)  # more than one, and each is seconds
     rows = [row.model_copy(update={"split": "test"}) for row in made_rows(tmp_path)][:3]
     found = throughput.compare(rows, tmp_path, tmp_path / "out", model=str(NANO), mode="direct", batch=2)
     assert found["same_text"] == 1.0
