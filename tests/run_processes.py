@@ -1,12 +1,13 @@
-"""Trains as one of several processes: torchrun --nproc_per_node 2 tests/run_processes.py ENGINE PAGES.
+"""Trains as one of several processes: torchrun --nproc_per_node 2 tests/run_processes.py PAGES.
 
-ENGINE is ``ddp`` or ``fsdp2``; PAGES a JSON file with a list of configurations.
+PAGES is a JSON file with the configurations (``pages``) and a free ``port`` for each engine, ``ddp`` or ``fsdp2``.
 """
 
 from __future__ import annotations
 
 import itertools
 import json
+import multiprocessing
 import os
 import random
 import sys
@@ -51,7 +52,7 @@ def spread_on_the_cpu() -> None:
     state.PartialState.__init__ = begun
 
 
-def main(engine: str, pages: str) -> None:
+def train(engine: str, pages: list[dict[str, Any]]) -> None:
     if engine == "fsdp2":
         spread_on_the_cpu()
     import torch
@@ -60,10 +61,28 @@ def main(engine: str, pages: str) -> None:
     from medground.train.reinforce import train_grpo
     from medground.train.supervised import train_sft
 
-    for page in json.loads(Path(pages).read_text(encoding="utf-8")):
+    for page in pages:
         torch.multinomial = drawn_alike(itertools.count())
         config = TrainConfig.model_validate(page)
         (train_sft if config.kind == "sft" else train_grpo)(config)
+
+
+def main(pages: str) -> None:
+    """Train with each engine in a process of its own, forked from here: what takes longest, the imports, is done once.
+    An engine that fails doesn't keep the next from its turn; how each ended is written beside the pages.
+    """
+    import medground.train.reinforce
+    import medground.train.supervised  # noqa: F401
+
+    ends = []
+    for engine, asked in json.loads(Path(pages).read_text(encoding="utf-8")).items():
+        # The first of the processes keeps the store that they meet at: what an earlier engine left isn't in it.
+        os.environ |= {"TORCHELASTIC_USE_AGENT_STORE": "False", "MASTER_PORT": str(asked["port"])}
+        child = multiprocessing.get_context("fork").Process(target=train, args=(engine, asked["pages"]))
+        child.start()
+        child.join()
+        ends.append(child.exitcode)
+        Path(pages).with_name(f"{engine}-{os.environ['RANK']}").write_text(str(child.exitcode))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import json
 import os
@@ -60,20 +61,36 @@ def one(pages: dict[str, dict[str, Any]]) -> dict[str, Path]:
     return found
 
 
-def train_by_two(engine: str, pages: list[dict[str, Any]], folder: Path) -> list[Path]:
-    """Train in two processes, each with half of the batch, and return the folders of the runs."""
-    halved = [page | {"out": str(folder / page["kind"]), "batch": page["batch"] // 2} for page in pages]
-    file = folder / "pages.json"
-    file.write_text(json.dumps(halved))
+def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    line = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", f"--master_port={port}"]
+        return int(free.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def two(pages: dict[str, dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The folder of the runs of two processes, each with half of the batch, and what the processes said."""
+    folder = tmp_path_factory.mktemp("two")
+    engines = {"ddp": ["sft", "grpo"], "fsdp2": ["sft"] if importlib.util.find_spec("yaml") else []}
+    asked = {}
+    for engine, kinds in engines.items():
+        own = [pages[kind] | {"out": str(folder / engine / kind), "batch": pages[kind]["batch"] // 2} for kind in kinds]
+        asked[engine] = {"port": free_port(), "pages": own}
+    file = folder / "pages.json"
+    file.write_text(json.dumps(asked))
+    line = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", f"--master_port={free_port()}"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    line += [str(TESTS / "run_processes.py"), engine, str(file)]
+    line += [str(TESTS / "run_processes.py"), str(file)]
     end = subprocess.run(line, env=environment, capture_output=True, text=True, timeout=1800, check=False)
-    assert end.returncode == 0, end.stderr[-3000:]
-    return [folder / page["kind"] for page in pages]
+    return folder, end.stderr
+
+
+def run_of(two: tuple[Path, str], engine: str, kind: str) -> Path:
+    """Return the folder of a run that ended well."""
+    folder, said = two
+    ends = [folder / f"{engine}-{rank}" for rank in range(2)]
+    assert [end.read_text() if end.exists() else None for end in ends] == ["0", "0"], said[-3000:]
+    return folder / engine / kind
 
 
 def same(ours: Path, theirs: Path, names: tuple[str, ...]) -> None:
@@ -93,19 +110,14 @@ def same(ours: Path, theirs: Path, names: tuple[str, ...]) -> None:
         assert torch.allclose(value, weights[1][name], atol=2e-4), name
 
 
-def test_two_processes_take_the_steps_of_one(
-    pages: dict[str, dict[str, Any]], one: dict[str, Path], tmp_path: Path
-) -> None:
-    sft, grpo = train_by_two("ddp", [pages["sft"], pages["grpo"]], tmp_path)
+def test_two_processes_take_the_steps_of_one(one: dict[str, Path], two: tuple[Path, str]) -> None:
+    sft, grpo = run_of(two, "ddp", "sft"), run_of(two, "ddp", "grpo")
     same(sft, one["sft"].parent, ("loss", "grad_norm"))
     same(grpo, one["grpo"].parent, ("loss", "grad_norm", "kl", "reward", "reward_std", "completions/mean_length"))
     assert json.loads((grpo / "run.json").read_text())["processes"] == 2
     assert any(abs(line["loss"]) > 1e-4 for line in RunLog(grpo).read() if "loss" in line)
 
 
-def test_weights_that_are_spread_take_the_steps_of_one(
-    pages: dict[str, dict[str, Any]], one: dict[str, Path], tmp_path: Path
-) -> None:
+def test_weights_that_are_spread_take_the_steps_of_one(one: dict[str, Path], two: tuple[Path, str]) -> None:
     pytest.importorskip("yaml")
-    [sft] = train_by_two("fsdp2", [pages["sft"]], tmp_path)
-    same(sft, one["sft"].parent, ("loss", "grad_norm"))
+    same(run_of(two, "fsdp2", "sft"), one["sft"].parent, ("loss", "grad_norm"))
