@@ -22,8 +22,8 @@ data=${1:-build/open_umrg}
 out=${2:-runs/few_labels}
 steps=${3:-1500}
 more=${4:-200}
-unseen=()
-for collection in ${LEAVE_OUT-kvasir_seg ph2 sunnybrook}; do unseen+=("data.weights.$collection=0"); done
+common=(data.val_limit=48)
+for collection in ${LEAVE_OUT-kvasir_seg ph2 sunnybrook}; do common+=("data.weights.$collection=0"); done
 python=${PYTHON:-.venv/bin/python}
 . recipes/nano_arms.sh
 
@@ -34,7 +34,7 @@ part=$(folder part)
 untrained start "${LIKE:-medground/reasoners/nano}"
 
 supervise() { # supervise ARM MODEL ROWS STEPS RATE TOWER_RATE
-  train sft "$1" "$2" "$3" "steps=$4" "rate=$5" "vision_rate=$6" "eval_every=$((($4 + 5) / 6))" "${unseen[@]}"
+  train sft "$1" "$2" "$3" "steps=$4" "rate=$5" "vision_rate=$6" "eval_every=$((($4 + 5) / 6))" "${common[@]}"
 }
 
 eighth() { supervise eighth "$(folder start)/model" "$part/part.parquet" "$steps" 5e-4 2e-4; }
@@ -42,7 +42,7 @@ all() { supervise all "$(folder start)/model" "$data/train.parquet" "$((steps + 
 continued() { supervise eighth-continued "$(folder eighth)/model" "$part/part.parquet" "$((3 * more))" 1.5e-4 6e-5; }
 grpo() {
   train grpo eighth-grpo "$(folder eighth)/model" "$part/rest.parquet" "steps=$more" "eval_every=$(((more + 5) / 6))" \
-    "${unseen[@]}"
+    "${common[@]}"
 }
 
 at_once eighth all
