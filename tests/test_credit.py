@@ -99,12 +99,14 @@ def credit_of_claims(group: list[str], own: int, facts: dict[str, list[str]]) ->
 @pytest.mark.parametrize(
     ("reasoning", "signs"),
     [
-        ("It is small.", {"small": 1}),
-        ("It is large.", {"large": -1}),
+        ("It is small.", {"It is small": 1}),
+        ("It is large.", {"It is large": -1}),
         (
             "It is small and round. It lies in the upper left of the image.",
-            {"small": 1, "round": -1, "upper left of the image": 1},
+            {"It is small": 1, "and round": -1, "It lies in the upper left of the image": 1},
         ),
+        ("The disc is pale. A small, oval region.", {"A small": 1, ", oval": 1}),
+        ("It lies there; it's what was meant, and is round.", {", and is round": -1}),
         ("It is darker than its surroundings.", {}),  # nothing is known of that
         ("It is small. It is small.", {}),  # said twice, it isn't missed once
         ("It is a growth.", {}),

@@ -4,7 +4,7 @@ import random
 import re
 import string
 from collections import Counter
-from itertools import product
+from itertools import combinations, product
 from typing import Any
 
 import pytest
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from medground import taxonomy
 from medground.data.attributes import Attributes
-from medground.data.questions import HELD_OUT_FRAMES, PICTURE_WORDS, TRAIN_FRAMES, ask, pair_side, reason
+from medground.data.questions import FACETS, HELD_OUT_FRAMES, PICTURE_WORDS, TRAIN_FRAMES, ask, pair_side, reason
 from medground.errors import ConfigError
 
 TARGETS = list(taxonomy.load_targets().values())
@@ -158,6 +158,17 @@ def test_a_trace_states_the_measured_facts_and_no_others(
     assert trace.endswith(".")
     assert not re.search(r"[{}<>]", trace)
     assert trace == reason(random.Random(seed), target, Attributes(**facts), side=side)
+
+
+@pytest.mark.parametrize("omit", [set(each) for count in range(5) for each in combinations(FACETS, count)])
+def test_any_claim_can_be_left_out_of_a_trace(omit: set[str]) -> None:
+    """One sentence's beginning serves all of them, so that a model that leaves a claim out still ends its sentence."""
+    seen = Attributes(zone="upper left", size="small", brightness="darker than", shape="oval")
+    trace = reason(random.Random(0), TARGETS[0], seen, omit=omit).removeprefix(TARGETS[0].fact)
+    assert re.fullmatch(r" It (lies|is) [^,]*\.", trace) or (not trace and len(omit) == len(FACETS))
+    said = {"zone": "upper left", "size": "small", "shape": "oval", "brightness": "darker"}
+    assert {facet for facet, word in said.items() if word in trace} == set(said) - omit
+    assert not re.search(r"\ba |It and|and and|and\.", trace)
 
 
 @pytest.mark.parametrize(

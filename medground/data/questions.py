@@ -129,7 +129,7 @@ def reason(
     seen: Attributes,
     *,
     side: str | None = None,
-    omit: Collection[str] = (),
+    omit: Collection[str] | None = None,
 ) -> str:
     """Return a short true trace: what is meant, and what can be seen of it.
 
@@ -142,8 +142,9 @@ def reason(
         As measured on the very picture that the question is about.
     side : str, optional
         As in `ask`.
-    omit : collection of str
-        Which of `FACETS` nothing is said about.
+    omit : collection of str, optional
+        Which of `FACETS` nothing is said about; each of the others gets a clause of its own, so that any can be left
+        out of the sentence. With None all are told, in one of the wordings of `SEEN_AS`.
 
     Examples
     --------
@@ -152,7 +153,7 @@ def reason(
     'The optic disc is where nerve fibres leave the eye. It is small and is darker than its surroundings.'
     """
     meant = f" The one meant is {side}." if side else ""
-    if not omit:
+    if omit is None:
         return f"{target.fact}{meant} {rng.choice(SEEN_AS).format(**asdict(seen))}"
     looks = " and ".join(getattr(seen, facet) for facet in ("size", "shape") if facet not in omit)
     clauses = [

@@ -10,7 +10,9 @@ undo: the estimate is as good as numbers are nearly independent given the text b
 A false claim in the reasoning is lost in that advantage too, among boxes that weigh more: rewarded so, nano's boxes
 became better and its claims falser (docs/log.md). A claim can be judged against silence, which is always possible: its
 advantage is the completion's score less the score that the same completion has without the claim. What claims earn is
-then theirs alone: all other parts are judged by the completion's score without any.
+then theirs alone: all other parts are judged by the completion's score without any. The words that lead to a claim
+share its credit ("and is" before "round"): who has written them has chosen to claim, and credit for the claim's own
+words alone taught nano to begin sentences that it then couldn't end.
 
 It needs no further sample and no network, only the reward function on some hundreds of texts.
 """
@@ -22,6 +24,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from medground.rewards.evidence import claims
+from medground.rewards.vocabulary import FUNCTION_WORDS
 
 __all__ = ["Credit", "answer_numbers", "part_credit", "reasoned_claims", "spread_over_tokens"]
 
@@ -32,6 +35,8 @@ Credit = dict[Span, float]
 score."""
 
 _NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?(?!\w)")
+_WORD = re.compile(r"[\w'’]+|[^\w\s]")
+_LEADING = FUNCTION_WORDS | {","}
 
 
 def answer_numbers(completion: str) -> list[Span]:
@@ -83,7 +88,7 @@ def part_credit(
         With `of_claims` those of the completions without their claims.
     credits : list of Credit
         No number of a completion whose answer has as many numbers as no other's of the group, and no claim without
-        which the score would be the same.
+        which the score would be the same. A claim's part begins with the words that lead to it.
 
     Examples
     --------
@@ -95,7 +100,7 @@ def part_credit(
     """
     texts: dict[str, int] = {text: place for place, text in enumerate(dict.fromkeys(group))}
     numbers = list(_exchanged(group, texts))
-    left_out = list(_left_out(group, texts)) if of_claims else []
+    claimed = list(_left_out(group, texts)) if of_claims else []
     bare = [texts.setdefault(_without_claims(text) if of_claims else text, len(texts)) for text in group]
     found = [float(worth) for worth in score(list(texts))]
 
@@ -105,7 +110,7 @@ def part_credit(
     credits: list[Credit] = [{} for _ in group]
     for own, span, others in numbers:
         credits[own][span] = gain(own, others)
-    for own, span, others in left_out:
+    for own, span, others in claimed:
         if brought := gain(own, others):
             credits[own][span] = brought
     return [found[place] for place in bare], credits
@@ -136,10 +141,21 @@ def _without_claims(text: str) -> str:
 
 
 def _left_out(group: Sequence[str], texts: dict[str, int]) -> Iterator[_Other]:
-    """Yield each claim and the text without it."""
+    """Yield each claim, with the words that lead to it, and the text without it."""
     for own, text in enumerate(group):
+        before = text.find("<think>") + len("<think>")
         for start, end in reasoned_claims(text):
-            yield own, (start, end), [texts.setdefault(text[:start] + text[end:], len(texts))]
+            yield own, (_lead(text, before, start), end), [texts.setdefault(text[:start] + text[end:], len(texts))]
+            before = end
+
+
+def _lead(text: str, before: int, start: int) -> int:
+    """Return where the words begin that lead to a claim: those of no meaning of their own right before it."""
+    for word in reversed(list(_WORD.finditer(text, before, start))):
+        if word.group().lower() not in _LEADING:
+            break
+        start = word.start()
+    return start
 
 
 def spread_over_tokens(advantage: float, credit: Credit, ids: Sequence[int], tokenizer: Any) -> list[float]:

@@ -115,7 +115,7 @@ def plain_trace(row: Row, rng: random.Random, seen: Attributes | None = None, *,
         return f"{target.fact} It is nowhere in this picture."
     if seen is None:
         seen = Attributes(*(attributes[name] for name in ("zone", "size", "brightness", "shape")))
-    left_out = frozenset(name for name in FACETS if omit and rng.random() < omit)
+    left_out = frozenset(name for name in FACETS if rng.random() < omit) if omit else None
     return reason(rng, target, seen, side=attributes.get("side"), omit=left_out)
 
 
