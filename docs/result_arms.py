@@ -20,7 +20,7 @@ ABLATION = {
     "grpo-medground-number": "the start, then GRPO with `medground`, credit by number",
     "grpo-medground-part": "the start, then GRPO with `medground`, credit by number and claim",
 }
-"""What each arm of recipes/nano_ablation.sh and nano_v2.sh is, in the order of the tables."""
+"""What each arm of recipes/nano_ablation.sh, nano_v2.sh and nano_v3.sh is, in the order of the tables."""
 
 PHASES = {
     "words": "both tasks before a tower that stays, from nano v1 with tokens for visual answers",
@@ -28,8 +28,10 @@ PHASES = {
     "second": "`first`, supervised further",
     "named": "`second`, then with targets by name and more organs",
     "both": "`named`, then both tasks before a tower that stays: what `sft` is here",
+    "answers": "nano v2, then more visual questions before a tower that stays",
+    "settled": "`answers`, then fewer of them: what `sft` is here",
 }
-"""What leads to the start of recipes/nano_v2.sh."""
+"""What leads to the start of recipes/nano_v2.sh and nano_v3.sh."""
 
 FEW = {
     "eighth": "supervised on an eighth of the labels",

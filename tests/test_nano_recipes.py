@@ -23,6 +23,7 @@ SCRIPTS = ["nano_ablation.sh", "nano_few_labels.sh"]
 VISUAL = "nano_vqa_three_way.sh"
 BOTH = "nano_both_tasks.sh"
 SECOND = "nano_v2.sh"
+THIRD = "nano_v3.sh"
 FIRST = "nano_v1.sh"
 
 pytestmark = pytest.mark.skipif(
@@ -62,6 +63,7 @@ class Machine:
             VISUAL: ["START", "DATA", out, "12", "6"],
             BOTH: ["JOINT", "ALONE", "DATA", out],
             SECOND: ["V1", "DATA", out, "6"],
+            THIRD: ["V2", "DATA", out, "6"],
             FIRST: ["FROM", "DATA", out],
         }[script]
         return subprocess.Popen(
@@ -303,6 +305,27 @@ def test_nano_v2_and_what_it_is_held_against(machine: Machine) -> None:
     assert calls[-1] == ["docs/results.py", out, *chosen, "--out", f"{out}/docs"]
     assert machine.run(SECOND)[0] == 0
     assert all(call[0] == "docs/results.py" for call in machine.said())
+
+
+def test_nano_v3_and_what_it_is_held_against(machine: Machine) -> None:
+    code, said = machine.run(THIRD)
+    assert code == 0, said
+    calls, out = machine.said(), f"{machine.home}/out"
+    made = {name: page for name, (_, page) in trainings(calls).items()}
+    assert {name: (page.kind, page.model, page.steps) for name, page in made.items()} == {
+        "answers": ("sft", "V2", 1200),
+        "settled": ("sft", f"{out}/answers/model", 500),
+        "grpo-medground-part": ("grpo", f"{out}/settled/model", 6),
+        "sft-continued": ("sft", f"{out}/settled/model", 36),
+    }
+    for page in made.values():
+        assert (page.data.train, page.data.vqa) == ("DATA/train.parquet", ("DATA/vqa/train.parquet",))
+        assert page.freeze_vision
+        assert page.kind == "grpo" or page.sft.answer_weight > 0
+    assert {name for name, _, _ in asked(calls)} == {"sft", "sft-continued", "grpo-medground-part"}
+    visual = [options(call)["out"].parent.name for call in calls if "DATA/vqa/test.parquet" in call]
+    assert set(visual) == {"sft", "sft-continued", "grpo-medground-part"}
+    assert calls[-1] == ["docs/results.py", out, "--shipped", "grpo-medground-part", "--out", f"{out}/docs"]
 
 
 def test_a_second_phase_goes_on_from_the_first(machine: Machine) -> None:

@@ -26,7 +26,6 @@ from medground.parsing import parse  # noqa: E402
 from medground.reasoners import Request, load_reasoner  # noqa: E402
 from medground.train.answered import AnswerLoss  # noqa: E402
 from medground.train.config import TrainConfig  # noqa: E402
-from medground.train.copying import CopyLoss  # noqa: E402
 from medground.train.describe import describe_run  # noqa: E402
 from medground.train.numbers import NumberLoss  # noqa: E402
 from medground.train.record import open_run  # noqa: E402
@@ -341,35 +340,6 @@ def test_soft_numbers_cost_by_their_distance(spread, nano):
     assert float(loss(exact, label, before)[0]) > 0.1, "a number in a sentence has a narrower hump than a coordinate"
 
 
-def test_sequences_that_are_said_twice(nano):
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(nano)
-    loss, other = (CopyLoss(tokenizer, seed, torch.device("cpu")) for seed in (0, 1))
-    shapes = set()
-    for step in range(20):
-        ids = loss.sequences(step)
-        length = ids.shape[1] // 2
-        shapes.add(length)
-        assert torch.equal(ids[:, :length], ids[:, length:])
-        assert torch.equal(ids, loss.sequences(step))
-        assert not torch.isin(ids, torch.tensor(tokenizer.all_special_ids)).any()
-        assert ids.unique().numel() > 500
-    assert {min(shapes), max(shapes)} <= set(range(10, 21))
-    assert len(shapes) > 5
-    assert loss.sequences(0).shape != other.sequences(0).shape or not torch.equal(loss.sequences(0), other.sequences(0))
-
-    def always(input_ids, **_):
-        """Stand for a model that copies: it finds where a token stood before and says what followed."""
-        length = input_ids.shape[1] // 2
-        follows = input_ids.roll(length - 1, dims=1)
-        return SimpleNamespace(logits=30.0 * torch.nn.functional.one_hot(follows, len(tokenizer)).float())
-
-    assert loss(always, 3).item() == pytest.approx(0, abs=1e-6)
-    even = loss(lambda input_ids, **_: SimpleNamespace(logits=torch.zeros(*input_ids.shape, len(tokenizer))), 3)
-    assert even.item() == pytest.approx(np.log(len(tokenizer)), rel=1e-5)
-
-
 def test_the_loss_of_visual_answers():
     tokenizer = SimpleNamespace(get_vocab=lambda: {"<answer>": 1, "</answer>": 2})
     loss = AnswerLoss(tokenizer, torch.device("cpu"))
@@ -386,24 +356,6 @@ def test_the_loss_of_visual_answers():
     assert loss(right, labels).item() == pytest.approx(0, abs=1e-6)
     with pytest.raises(ConfigError, match=r"set sft\.answer_weight to 0"):
         AnswerLoss(SimpleNamespace(get_vocab=lambda: {"<answer>": 1}), torch.device("cpu"))
-
-
-@pytest.mark.parametrize("soft", [10.0, 0.0])
-def test_copying_is_learned_beside_the_rows(soft, nano, data, tmp_path):
-    part = {"soft_coordinates": soft, "max_tokens": 400}
-    runs = {
-        name: settings(nano, data, tmp_path / name, steps=2, batch=2, accumulation=cut, sft=part | {"copying": weight})
-        for name, cut, weight in (("without", 1, 0.0), ("with", 1, 0.5), ("cut", 2, 0.5))
-    }
-    lines = {}
-    for name, page in runs.items():
-        train_sft(TrainConfig.model_validate(page | ({"batch": 1} if name == "cut" else {})))
-        log = (tmp_path / name / "log.jsonl").read_text().splitlines()
-        lines[name] = next(line for line in map(json.loads, log) if "loss" in line)
-    extra = lines["with"]["loss"] - lines["without"]["loss"]
-    assert extra == pytest.approx(0.5 * lines["with"]["copying"], rel=0.02)
-    assert lines["cut"]["loss"] == pytest.approx(lines["with"]["loss"], abs=0.02)
-    assert "copying" not in lines["without"]
 
 
 def test_the_answer_that_is_taught_is_the_rows_own(nano, data, tmp_path):

@@ -152,9 +152,6 @@ class SftConfig(_Part):
     answer_weight : float
         Weight of a further loss, of the words of visual questions' answers alone (`medground.train.answered`), where
         `soft_coordinates` is above 0. An answer is two words among thirty, and the only ones that are hard to tell.
-    copying : float
-        Weight of a further loss, of random sequences said twice (`medground.train.copying`): teaches a small decoder to
-        look back at choices, verdicts and boxes. 0 leaves it out; models that were trained on much text can do it.
     max_tokens : int
         A row with more tokens, image included, is refused: a cut answer would teach cut answers.
     """
@@ -162,7 +159,6 @@ class SftConfig(_Part):
     soft_coordinates: NonNegative = 0.0
     text_weight: NonNegative = 0.5
     answer_weight: NonNegative = 0.0
-    copying: NonNegative = 0.0
     max_tokens: Count = 4096
 
     @model_validator(mode="after")

@@ -175,7 +175,7 @@ def series(lines: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[tuple
 _OTHER = "Other figures"
 _SECTIONS = (
     ("Validation", r"eval_.*"),
-    ("Loss", r"loss|places|words|copying|.*_loss|mean_token_accuracy"),
+    ("Loss", r"loss|places|words|answers|.*_loss|mean_token_accuracy"),
     ("Reward", r"reward|reward_std|frac_reward_zero_std|rewards/.*"),
     ("Reward by term", r"(?!completions/|clip_ratio/|sampling/|profiling/|tools/)[\w.-]+/[\w.-]+"),
     ("Distance from the start", r"kl|entropy|clip_ratio/region_mean"),

@@ -22,7 +22,6 @@ from medground.errors import ConfigError, MedgroundError
 from medground.train.answered import AnswerLoss
 from medground.train.checkup import checkups
 from medground.train.config import TrainConfig
-from medground.train.copying import CopyLoss
 from medground.train.numbers import NumberLoss
 from medground.train.once import remembering
 from medground.train.record import open_run
@@ -79,9 +78,6 @@ class RowTrainer(SFTTrainer):
         self.answer_loss: AnswerLoss | None = None
         if config.sft.answer_weight:
             self.answer_loss = AnswerLoss(self.processing_class.tokenizer, self.args.device)
-        self.copy_loss: CopyLoss | None = None
-        if config.sft.copying:
-            self.copy_loss = CopyLoss(self.processing_class.tokenizer, config.seed, self.args.device)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
         return SequentialSampler(self.train_dataset)
@@ -109,18 +105,12 @@ class RowTrainer(SFTTrainer):
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """Return TRL's loss, or the weighted sum of each kind's mean; in training plus that of copying."""
+        """Return TRL's loss, or the weighted sum of each kind's mean."""
         if self.number_loss is None:
-            found = super().compute_loss(  # type: ignore[no-untyped-call]
+            return super().compute_loss(  # type: ignore[no-untyped-call]
                 model, inputs, return_outputs=return_outputs, num_items_in_batch=num_items_in_batch
             )
-            loss, outputs = found if return_outputs else (found, None)
-        else:
-            loss, outputs = self._loss_by_kind(self.number_loss, model, inputs, num_items_in_batch)
-        if self.copy_loss and self.model.training:
-            copying = self.copy_loss(model, int(self.state.global_step))
-            self._metrics["train"]["copying"].append(copying.item())
-            loss = loss + self.config.sft.copying * copying / self.current_gradient_accumulation_steps
+        loss, outputs = self._loss_by_kind(self.number_loss, model, inputs, num_items_in_batch)
         return (loss, outputs) if return_outputs else loss
 
     def _loss_by_kind(self, number_loss: NumberLoss, model: Any, inputs: dict[str, Any], counts: Any) -> Any:
