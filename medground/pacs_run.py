@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medground._io import alone, make_folder, read_lines, write_bytes, write_json
+from medground._io import alone, hold_settings, make_folder, read_lines, write_bytes
 from medground.dicom import SavedDicom, save_dicom
 from medground.errors import ConfigError, MedgroundError, MissingExtraError
 from medground.image_files import quiet
@@ -119,8 +119,10 @@ def run_pacs(
         **(settings or {}),
     }
     with alone(out):
-        _same(out / "pacs.json", asked)
-        path = out / "stored.jsonl"
+        held, path = out / "pacs.json", out / "stored.jsonl"
+        if path.exists() and not held.exists():
+            raise ConfigError(f"{out} holds a stored.jsonl of something else; choose another folder")
+        hold_settings(held, asked, "run")
         done = _done(path, retry_failed)
         outbox = make_folder(out / "outbox")
         os.chmod(outbox, 0o700)
@@ -280,22 +282,3 @@ def _done(path: Path, retry_failed: bool) -> set[tuple[str, int | None]]:
     if whole < path.stat().st_size:
         os.truncate(path, whole)
     return done
-
-
-def _same(path: Path, asked: Mapping[str, Any]) -> None:
-    if not path.exists():
-        if path.with_name("stored.jsonl").exists():
-            raise ConfigError(f"{path.parent} holds a stored.jsonl of something else; choose another folder")
-        write_json(path, asked)
-        return
-    try:
-        earlier = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        earlier = None
-    if not isinstance(earlier, dict):
-        raise ConfigError(f"{path} can't be read, so this run can't be continued; choose another folder")
-    for name in sorted({*asked, *earlier}):
-        if asked.get(name) != earlier.get(name):
-            raise ConfigError(
-                f"{path.parent} holds a run with another {name}; give the same to continue it, or another folder"
-            )

@@ -234,7 +234,7 @@ def test_a_run_that_was_killed_goes_on_and_stores_nothing_twice(
     assert {row["seg"] for row in rows} == {one.SOPInstanceUID for one in orthanc.all_of("SEG")}
     assert run_pacs(grounder(), server, chosen, QUESTION, out).found == 2
     assert len(orthanc.all_of("SEG")) == 2
-    with pytest.raises(ConfigError, match="another question"):
+    with pytest.raises(ConfigError, match="holds a run with question"):
         run_pacs(grounder(), server, chosen, "Something else?", out)
 
 
