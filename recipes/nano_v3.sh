@@ -17,7 +17,7 @@ cd "$(dirname "$0")/.."
 v2=$1
 data=${2:-build/open_umrg}
 out=${3:-runs/nano_v3}
-steps=${4:-70}
+steps=${4:-120}
 python=${PYTHON:-.venv/bin/python}
 . recipes/nano_arms.sh
 
