@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from medground.reasoners import Completion, Reasoner, Request, load_reasoner
     from medground.rewards import Truth, score, score_batch
     from medground.segmenters import MaskPrediction, Prompt, Segmenter, load_segmenter
-    from medground.types import Box, Grounding, LocatedRegion, Mask, Point, Reply, Result, Sample
+    from medground.types import Box, CheckedClaim, Grounding, LocatedRegion, Mask, Point, Reply, Result, Sample
 
 _HOME = {
     "asking": ("Conversation",),
@@ -46,13 +46,14 @@ _HOME = {
     "reasoners": ("Completion", "Reasoner", "Request", "load_reasoner"),
     "rewards": ("Truth", "score", "score_batch"),
     "segmenters": ("MaskPrediction", "Prompt", "Segmenter", "load_segmenter"),
-    "types": ("Box", "Grounding", "LocatedRegion", "Mask", "Point", "Reply", "Result", "Sample"),
+    "types": ("Box", "CheckedClaim", "Grounding", "LocatedRegion", "Mask", "Point", "Reply", "Result", "Sample"),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [
     "RESEARCH_USE",
     "Box",
+    "CheckedClaim",
     "Completion",
     "Conversation",
     "Grounding",

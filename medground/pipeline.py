@@ -21,6 +21,7 @@ from medground.placing import in_source_pixels, prompts_for
 from medground.prompts import Mode, clean_question
 from medground.reasoners import Completion, Reasoner, Request, load_reasoner
 from medground.segmenters import MaskPrediction, Prompt, Segmenter, load_segmenter
+from medground.self_check import contradictions, drawn_facts, self_check
 from medground.types import Grounding, LocatedRegion, Mask, Reply, Result
 
 if TYPE_CHECKING:
@@ -318,14 +319,17 @@ class MedGround:
             raise
         spent = {"reason": seconds}
         mask, seen = self._mask(image, said, spent)
+        facts = None if mask is None else drawn_facts(mask, image.rgb)
+        claims = () if facts is None else self_check(said.reasoning, facts)
         return Result(
             grounding=said,
             mask=mask,
             reasoner=self.reasoner.name,
             segmenter=self.segmenter_name,  # an absent target is no reason to load it
-            notes=(*notes, *seen),
+            notes=(*notes, *seen, *(() if facts is None else contradictions(claims, facts))),
             seconds=spent,
             provenance=image.provenance,
+            claims=claims,
         )
 
     def _mask(self, image: MedicalImage, said: Grounding, spent: dict[str, float]) -> tuple[Mask | None, list[str]]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from medground.answers import QuestionType
     from medground.images import Provenance
 
-__all__ = ["Box", "Grounding", "LocatedRegion", "Mask", "Point", "Reply", "Result", "Sample"]
+__all__ = ["Box", "CheckedClaim", "Grounding", "LocatedRegion", "Mask", "Point", "Reply", "Result", "Sample"]
 
 Mask = npt.NDArray[np.bool_]
 """A boolean array of shape (height, width), True on the target."""
@@ -110,6 +110,29 @@ class Sample:
     meta: dict[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class CheckedClaim:
+    """Something that a reasoning says of its target, held against the mask that was drawn (`medground.self_check`).
+
+    Parameters
+    ----------
+    text : str
+        As it stands in the reasoning.
+    facet : {"place", "size", "brightness", "shape", "parts"}
+        What it is about.
+    start, end : int
+        Where it stands: ``reasoning[start:end]``.
+    agrees : bool or None
+        Whether the mask says so too; None when it can't tell.
+    """
+
+    text: str
+    facet: str
+    start: int
+    end: int
+    agrees: bool | None
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Result:
     """The answer to one question about one image, in source pixels.
@@ -128,6 +151,9 @@ class Result:
         Time spent in each stage: ``reason``, ``encode``, ``mask``.
     provenance : Provenance or None
         Where the image came from: file, frame or slice, window, spacing, source UIDs.
+    claims : tuple of CheckedClaim
+        What the reasoning says of its target, held against the mask; empty without a mask. `notes` has a sentence for
+        each that the mask speaks against.
     """
 
     grounding: Grounding
@@ -137,6 +163,7 @@ class Result:
     notes: tuple[str, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
     provenance: Provenance | None = None
+    claims: tuple[CheckedClaim, ...] = ()
 
     def __post_init__(self) -> None:
         space = self.grounding.space
@@ -166,13 +193,15 @@ class Result:
         dict
             ``reasoning``, ``bbox`` [x1, y1, x2, y2] or None, ``points`` [[x, y], [x, y]], ``mask`` (COCO RLE with
             ``size`` [height, width] and ``counts``) or None, ``absent``, ``width``, ``height``, ``reasoner``,
-            ``segmenter``, ``coordinates`` ("source pixels"), ``answer`` (in words, or None), ``notes``, ``source``
-            (what is known of the image: file, slice, window, spacing, UIDs). Coordinates are rounded to 2 places.
+            ``segmenter``, ``coordinates`` ("source pixels"), ``answer`` (in words, or None), ``claims`` (``text``,
+            ``facet``, ``start``, ``end``, ``agrees`` each), ``notes``, ``source`` (what is known of the image: file,
+            slice, window, spacing, UIDs). Coordinates are rounded to 2 places.
         """
         from medground.masks import encode_rle
 
         return {
             "reasoning": self.reasoning,
+            "claims": [asdict(claim) for claim in self.claims],
             "bbox": None if self.box is None else _rounded(self.box),
             "points": [[round(point.x, 2), round(point.y, 2)] for point in self.points],
             "mask": None if self.mask is None else encode_rle(self.mask),

@@ -156,6 +156,16 @@ def test_points_alone_need_a_segmenter_that_knows_points(picture):
     assert notes == []
 
 
+def test_what_the_mask_speaks_against_is_noted(picture, segmenter):
+    answer = '<answer>{"bbox": [300, 300, 700, 700]}</answer>'
+    reasoner = ScriptedReasoner(lambda request, space: f"<think>It is small and round.</think>{answer}")
+    result = MedGround(reasoner, segmenter).ground(picture, QUESTION)
+    assert [(claim.text, claim.agrees) for claim in result.claims] == [("small", False), ("round", True)]
+    said = 'the reasoning says "small"; by the mask that was drawn the target is medium-sized or large'
+    assert result.notes[-1] == said
+    assert MedGround(reasoner, None).ground(picture, QUESTION).claims == ()
+
+
 def test_several_boxes_make_one_mask_and_share_the_points(picture, segmenter):
     space = Space.pixels(80, 60)
     said = Grounding("", (Box(0, 0, 10, 10, space), Box(40, 40, 50, 50, space)), (Point(45, 45, space),) * 2, space)

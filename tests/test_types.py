@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from medground.coords import Space
 from medground.masks import decode_rle
-from medground.types import Box, Grounding, LocatedRegion, Point, Reply, Result, Sample
+from medground.types import Box, CheckedClaim, Grounding, LocatedRegion, Point, Reply, Result, Sample
 
 PIXELS = Space.pixels(640, 480)
 N1000 = Space.norm1000()
@@ -155,9 +155,9 @@ def test_results_with_masks_can_be_compared() -> None:
 
 def test_a_result_as_json() -> None:
     said = Grounding("Because.", (Box(64.123456, 48, 320, 240, PIXELS),), POINTS, PIXELS)
-    found = json.loads(
-        json.dumps(Result(said, mask(), "nano", "litemedsam", notes=("note",)).to_dict(), allow_nan=False)
-    )
+    claims = (CheckedClaim("cause", "shape", 2, 7, None),)
+    result = Result(said, mask(), "nano", "litemedsam", notes=("note",), claims=claims)
+    found = json.loads(json.dumps(result.to_dict(), allow_nan=False))
     assert (decode_rle(found.pop("mask")) == mask()).all()
     assert found == {
         "reasoning": "Because.",
@@ -170,6 +170,7 @@ def test_a_result_as_json() -> None:
         "segmenter": "litemedsam",
         "coordinates": "source pixels",
         "answer": None,
+        "claims": [{"text": "cause", "facet": "shape", "start": 2, "end": 7, "agrees": None}],
         "notes": ["note"],
         "source": {},
     }

@@ -33,6 +33,7 @@ __all__ = [
     "MAX_READ",
     "NEEDED",
     "WORDS",
+    "ZONES",
     "Claim",
     "Facts",
     "can_earn",
@@ -52,7 +53,8 @@ picture's width or height."""
 PART, PART_MARGIN = 0.05, 0.01
 """Share of the target's area that a connected part must hold to be counted, and how near to it both counts are."""
 
-_ZONES = tuple(zone_of((column + 0.5) / 3, (row + 0.5) / 3) for row in range(3) for column in range(3))
+ZONES = tuple(zone_of((column + 0.5) / 3, (row + 0.5) / 3) for row in range(3) for column in range(3))
+"""The nine equal fields of a picture, row by row."""
 _SIDES = tuple(f"{side} {part}" for part in ("half", "third") for side in ("left", "right", "upper", "lower"))
 _QUADRANTS = tuple(f"{row} {column} quadrant" for row in ("upper", "lower") for column in ("left", "right"))
 _SIZES = ("tiny", "small", "medium-sized", "large")
@@ -60,7 +62,7 @@ _BRIGHTNESS = ("darker than", "about as bright as", "brighter than")
 _SHAPES = ("elongated", "oval", "round")
 _PARTS = ("one", "two", "several")
 WORDS: dict[str, tuple[str, ...]] = {
-    "place": (*_ZONES, *_SIDES, *_QUADRANTS),
+    "place": (*ZONES, *_SIDES, *_QUADRANTS),
     "size": _SIZES,
     "brightness": _BRIGHTNESS,
     "shape": _SHAPES,
@@ -129,7 +131,7 @@ class Facts:
     @classmethod
     def from_attributes(cls, attributes: Attributes) -> Facts:
         """Return the facts that measured words tell, without margins; what a zone leaves open of the sides is true."""
-        index = _ZONES.index(attributes.zone)
+        index = ZONES.index(attributes.zone)
         row, column = divmod(index, 3)
         return cls(
             {
@@ -206,7 +208,7 @@ def _place_words(
     columns: Iterable[int], rows: Iterable[int], halves_across: Iterable[int], halves_down: Iterable[int]
 ) -> frozenset[str]:
     across, down = ("left", "right"), ("upper", "lower")
-    words = {_ZONES[row * 3 + column] for row in rows for column in columns}
+    words = {ZONES[row * 3 + column] for row in rows for column in columns}
     for names, thirds, halves in ((across, columns, halves_across), (down, rows, halves_down)):
         words |= {f"{names[third // 2]} third" for third in thirds if third != 1}
         words |= {f"{names[half]} half" for half in halves}
