@@ -8,10 +8,13 @@ import os
 import signal
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -26,10 +29,10 @@ from medground.data.schema import write_rows  # noqa: E402
 from medground.errors import ConfigError, TruthError  # noqa: E402
 from medground.images import MedicalImage  # noqa: E402
 from medground.reasoners import Request, load_reasoner  # noqa: E402
-from medground.rewards import Recipe, load_recipe, read_truth  # noqa: E402
+from medground.rewards import Recipe, load_recipe, read_truth, score_batch  # noqa: E402
 from medground.train import reinforce  # noqa: E402
 from medground.train.config import TrainConfig  # noqa: E402
-from medground.train.credit import reasoned_claims  # noqa: E402
+from medground.train.credit import part_credit, reasoned_claims  # noqa: E402
 from medground.train.curves import RunLog  # noqa: E402
 from medground.train.reinforce import grpo_arguments, scorable, train_grpo  # noqa: E402
 from medground.train.rows import open_rows  # noqa: E402
@@ -371,6 +374,37 @@ def test_parts_have_their_own_credit(
             assert rest == {one["whole"][row].item()}
         own += sum(one["found"][row, place].item() not in rest for place in written)
     assert own > 8
+
+
+def test_claims_of_a_group_that_misses_alike_do_not_outweigh_the_rest(data: Path, tmp_path: Path) -> None:
+    asked = config("nano", data, tmp_path, grpo={"recipe": "medground", "generations": 2, "credit": "part"})
+    processor = load_start(asked).processor
+    truth = {"bbox_2d": [700, 700, 900, 900], "point_2d": [[750, 750], [850, 850]], "coordinates": "0-1000"}
+    truth["facts"] = {"size": ["tiny"]}
+    texts = [
+        f'<think>It is big.</think><answer>{{"bbox": [1, 1, {x2}, 9], "points_1": [9, 9], "points_2": [9, 8]}}</answer>'
+        for x2 in (99, 101)
+    ]
+    ids = [processor.tokenizer.encode(text, add_special_tokens=False) for text in texts]
+    assert len(ids[0]) == len(ids[1])
+    recipe = load_recipe("medground")
+    told: dict[str, Any] = {"train": defaultdict(list)}
+    trainer = SimpleNamespace(run=asked, processing_class=processor, recipe=recipe, _metrics=told)
+    made = {
+        "advantages": torch.zeros(2),
+        "completion_ids": torch.tensor(ids),
+        "completion_mask": torch.ones(2, len(ids[0]), dtype=torch.long),
+    }
+    found = reinforce._Trainer._advantages_by_part(trainer, [{"ground_truth": truth}] * 2, made)
+
+    def score(texts: list[str]) -> list[float]:
+        return [row["score"] for row in score_batch(texts, [truth] * len(texts), recipe)]
+
+    scores, credits = part_credit(texts, score, of_claims=True)
+    assert 0 < np.std(scores, ddof=1) < reinforce.LEAST_SPREAD / 10
+    claim = min(credits[0].values())
+    assert claim < 0
+    assert found.min().item() == pytest.approx(claim / reinforce.LEAST_SPREAD)
 
 
 def test_a_group_may_not_lie_in_two_processes_where_numbers_are_compared(

@@ -59,6 +59,10 @@ from medground.train.watch import Told, explained, watchers
 
 __all__ = ["grpo_arguments", "scorable", "train_grpo"]
 
+LEAST_SPREAD = 0.1
+"""Of a group's scores, where parts have their own credit. A claim's doesn't shrink with that spread: divided by next to
+nothing, in a group that misses the target alike, it would outweigh all else that a step teaches."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -297,7 +301,8 @@ class _Trainer(GRPOTrainer):
             if np.ptp(scores) == 0:  # as for TRL, a group that is all alike teaches nothing
                 by_token[start : start + size] = 0
                 continue
-            spread = float(np.std(scores, ddof=1)) + 1e-4 if self.run.grpo.scale_rewards == "group" else 1.0
+            by_group = self.run.grpo.scale_rewards == "group"
+            spread = max(float(np.std(scores, ddof=1)), LEAST_SPREAD) if by_group else 1.0
             if of_claims:  # TRL has judged the completions by what their claims bring, too
                 whole[start : start + size] = torch.tensor((np.asarray(scores) - np.mean(scores)) / spread)
             for own, credit in enumerate(credits, start):
