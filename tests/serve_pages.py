@@ -32,6 +32,14 @@ from medground.serve.service import Service  # noqa: E402
 
 TOKEN = "a-token-of-some-length"
 MIDDLE = [20, 15, 60, 30]  # what `middle` answers, in a picture of 80 x 60
+# Of the three claims the mask of `middle` confirms the first alone. Letters of two UTF-16 units come before them: the
+# server counts letters.
+CLAIMS = "🫀🫁 It is elongated, and darker than its surroundings. It lies in the lower half of the image."
+
+
+def claiming(request: Request, space: Space) -> str:
+    """Answer as `middle` does, and claim more of it."""
+    return middle(request, space).replace("It is in the middle.", CLAIMS)
 
 
 class Gated(ScriptedReasoner):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from browsing import opened
-from serve_pages import TOKEN, Site, ask, expect, load, scan, serve, site, volume  # noqa: F401
+from serve_pages import TOKEN, Site, ask, claiming, expect, load, scan, serve, site, volume  # noqa: F401
 
 axe = pytest.importorskip(
     "axe_playwright_python.sync_playwright", reason="axe-core isn't installed: pip install axe-playwright-python"
@@ -21,6 +21,15 @@ def wrong(page: Any) -> dict[str, list[Any]]:
     found = axe.Axe().run(page, options={"runOnly": RULES, "resultTypes": ["violations"]}).response
     assert len(found["passes"]) > 10  # it has looked
     return {rule["id"]: [element["target"] for element in rule["nodes"]] for rule in found["violations"]}
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_rule_is_broken_where_claims_are_marked(browser: Any, serve: Any, scan: Path, scheme: str):
+    with opened(browser, serve(claiming).address, reduced_motion="reduce", color_scheme=scheme) as page:
+        load(page, scan)
+        ask(page)
+        expect(page.locator("#reasoning .claim")).to_have_count(3)
+        assert wrong(page) == {}
 
 
 @pytest.mark.parametrize(

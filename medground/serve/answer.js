@@ -1,7 +1,7 @@
 // One answer: what is said of it beside the picture.
 
 import { $, element } from "./dom.js";
-import { places } from "./entries.js";
+import { claims, notes, places } from "./entries.js";
 import { COLOURS, point } from "./stage.js";
 
 // How reasoning writes where what it has just named lies; the end may not be there yet.
@@ -14,6 +14,10 @@ const STATES = {
   answered: "answered",
   failed: "failed",
   stopped: "stopped",
+};
+const MARKS = {
+  true: ["agrees", "the mask agrees"],
+  false: ["speaks-against", "the mask speaks against this"],
 };
 const CLASSES = { asking: "working", found: "accept", answered: "accept", failed: "reject" };
 
@@ -30,7 +34,7 @@ function pointing(part, box) {
 const words = ({ kind, reasoning }) => (kind === "ask" ? reasoning.replace(REGION, "") : reasoning);
 
 // The reasoning, in which what has a place can be pointed at.
-function reasoned(entry) {
+function mentioning(entry) {
   const parts = [];
   let rest = words(entry);
   for (const { ref, box } of entry.mentions) {
@@ -45,6 +49,25 @@ function reasoned(entry) {
   }
   return [...parts, document.createTextNode(rest)];
 }
+
+// The reasoning, in which what the mask confirms is marked, and what it speaks against.
+function marked(entry) {
+  const letters = [...entry.reasoning]; // the server counts code points
+  const parts = [];
+  let done = 0;
+  for (const { start, end, agrees } of claims(entry)) {
+    if (agrees === null || start < done) continue;
+    const [className, told] = MARKS[agrees];
+    const mark = element("span", letters.slice(start, end).join(""), `claim ${className}`);
+    mark.title = told;
+    mark.append(element("span", ` (${told})`, "unseen"));
+    parts.push(document.createTextNode(letters.slice(done, start).join("")), mark);
+    done = end;
+  }
+  return [...parts, document.createTextNode(letters.slice(done).join(""))];
+}
+
+const reasoned = (entry) => (entry.kind === "ask" ? mentioning(entry) : marked(entry));
 
 function facts(entry) {
   const rows = [];
@@ -145,8 +168,9 @@ export function showAnswer(entry, models, choose) {
   $("reasoning-part").hidden = !entry.reasoning;
   renew($("regions"), regions(entry, choose));
   $("regions-part").hidden = entry.kind !== "ask" || !entry.regions.length;
-  $("notes").replaceChildren(...entry.notes.map((note) => element("li", note)));
-  $("notes").hidden = !entry.notes.length;
+  $("marks").hidden = !$("reasoning").querySelector(".claim");
+  $("notes").replaceChildren(...notes(entry).map((note) => element("li", note)));
+  $("notes").hidden = !notes(entry).length;
   $("facts").replaceChildren(...facts(entry));
   const done = !["asking", "failed", "stopped"].includes(entry.state);
   const place = active(entry);

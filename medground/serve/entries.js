@@ -17,6 +17,7 @@ export function newEntry({ kind, question, choices, source, view, where, size })
     regions: [],
     chosenRegion: 0,
     notes: [],
+    claims: [],
     spacing: null,
     accepted: false,
     label: "",
@@ -71,6 +72,7 @@ export function finished(entry, result) {
   if (entry.kind === "ground") {
     located(entry, result);
     if (entry.regions.length) setMask(entry.regions[0], result.mask);
+    entry.claims = result.claims ?? [];
     entry.answer = result.answer ?? "";
     entry.state = result.absent ? "absent" : entry.regions.length ? "found" : "nowhere";
     return;
@@ -84,6 +86,19 @@ export function finished(entry, result) {
     return one;
   });
   entry.state = "answered";
+}
+
+// What the reasoning claims, as long as the mask that it was held against is the one that belongs to what is shown.
+export function claims({ claims: all, regions: [of] }) {
+  const { box, rle } = of?.original ?? of ?? {};
+  return box === of?.box && rle === of?.rle ? all : [];
+}
+
+// A note that tells of that mask goes, and comes back, with the claim that it is about.
+export function notes(entry) {
+  if (claims(entry) === entry.claims) return entry.notes;
+  const told = entry.claims.filter(({ agrees }) => agrees === false).map(({ text }) => `the reasoning says "${text}"; `);
+  return entry.notes.filter((note) => !told.some((start) => note.startsWith(start)));
 }
 
 function touch(entry, of) {
