@@ -53,6 +53,16 @@ def test_what_is_not_known_is_neither_confirmed_nor_refuted() -> None:
     assert contradictions([claim], facts) == ()
 
 
+def test_nothing_is_brighter_than_the_rest_of_a_picture_that_it_fills() -> None:
+    everything = np.ones((40, 60), bool)
+    facts = drawn_facts(everything, picture(everything, 180))
+    assert facts is not None
+    assert [claim.agrees for claim in self_check("It is large and brighter than its surroundings.", facts)] == [
+        True,
+        None,
+    ]
+
+
 def test_an_empty_mask_says_nothing() -> None:
     mask = np.zeros((40, 60), bool)
     assert drawn_facts(mask, picture(mask, 180)) is None

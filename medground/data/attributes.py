@@ -74,7 +74,8 @@ class Quantities:
     share : float, 0 to 1
         The mask's share of the picture.
     contrast : float or None
-        Mean grey level of the target less that of the ring around it, in grey levels of 255; None without a picture.
+        Mean grey level of the target less that of the ring around it, in grey levels of 255; None without a picture, or
+        where nothing lies around the target.
     axis_ratio : float, 0 to 1
         Minor by major axis of the ellipse with the same second moments.
     parts : tuple of float
@@ -116,14 +117,14 @@ def _axis_ratio(mask: Mask) -> float:
     return float(np.sqrt(minor / major))
 
 
-def _contrast(mask: Mask, grey: npt.NDArray[Any], box: Box) -> float:
+def _contrast(mask: Mask, grey: npt.NDArray[Any], box: Box) -> float | None:
     reach = max(2, round(np.sqrt(mask.sum() / np.pi) / 2))
     left, top = max(int(box.x1) - reach, 0), max(int(box.y1) - reach, 0)
     field = (slice(top, int(box.y2) + reach), slice(left, int(box.x2) + reach))
     inside = mask[field]
     ring = (ndimage.distance_transform_edt(~inside) <= reach) & ~inside
     levels = np.asarray(grey, np.float32)[field]
-    return float(levels[inside].mean() - levels[ring].mean()) if ring.any() else 0.0
+    return float(levels[inside].mean() - levels[ring].mean()) if ring.any() else None
 
 
 def quantities(mask: Mask, grey: npt.NDArray[Any] | None = None) -> Quantities:
