@@ -15,11 +15,13 @@ from made_runs import ABSENT, HEIGHT, WIDTH, Drawn, drawn, predicted, save_pictu
 from PIL import Image
 
 from medground.errors import ConfigError
+from medground.evaluate.behaviour import self_check
 from medground.evaluate.cases import FATES, choose, facets, fate
 from medground.evaluate.predictions import read_run
 from medground.evaluate.report import Report, build_report
-from medground.evaluate.roles import gather
+from medground.evaluate.roles import Shown, gather
 from medground.evaluate.score import score_run
+from medground.evaluate.tables import Entry
 
 PRIOR = {"reasoner": {"name": "category-prior", "baseline": "the mean box"}}
 
@@ -194,6 +196,31 @@ def test_claims_are_counted_by_what_they_are_about():
     found = facets(scored_of(lines))
     assert found["size"] == (2, sum(true))
     assert found["shape"][0] == 2
+
+
+def test_answers_are_told_apart_by_what_their_masks_say_of_their_claims():
+    rows = drawn(6, absent=[5])
+    told = ["It is tiny.", "It is large. It is tiny.", "", "It is tiny.", "It is tiny.", "It is tiny."]
+    sizes = [{"size": ["tiny"]}, {"size": ["tiny"]}, {"size": ["tiny"]}, {"size": ["large"]}, None, {"size": ["tiny"]}]
+    lines = [
+        predicted(row, row.moved(0.1 * row.number, reasoning=text), drawn_facts=facts)
+        for row, text, facts in zip(rows, told, sizes, strict=True)
+    ]
+    entry = Entry("a model", "model", scored_of(lines))
+    part = self_check(Shown((entry,), (), (), {}))
+    assert part is not None
+    of_claims, of_answers = part.tables
+    tiny = ["tiny" in line.right.facts.accepted["size"] for line in lines[:5]]
+    large = "large" in lines[1].right.facts.accepted["size"]
+    count = tiny[0] + tiny[1]
+    assert of_claims.lines[0].cells == (2, f"{count / 2:.1%}")
+    assert of_claims.lines[1].cells == (2, f"{(large + tiny[3]) / 2:.1%}")
+    assert [line.cells[0] for line in of_answers.lines] == [1, 2, 1]
+    assert of_answers.lines[0].cells[1] == "1.00"
+    worth = entry.scored.column("box_iou")
+    assert of_answers.lines[1].cells[1] == f"{(worth[1] + worth[3]) / 2:.2f}"
+    bare = Entry("a model", "model", scored_of([predicted(rows[0], rows[0].moved(0))]))
+    assert self_check(Shown((bare,), (), (), {})) is None
 
 
 # -- the files --------------------------------------------------------------------------------------------------------

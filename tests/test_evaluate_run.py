@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from conftest import FillingSegmenter, ScriptedReasoner, middle
 from made_rows import made_rows
+from PIL import Image
 
 from medground.coords import Space
 from medground.data.pixels import open_mask
@@ -45,6 +46,10 @@ def lines(out: Path) -> list[Prediction]:
     return list(read_run(out).predictions)
 
 
+def grey(picture: Path) -> np.ndarray:
+    return np.asarray(Image.open(picture).convert("L"))
+
+
 def untimed(out: Path) -> list[Prediction]:
     return [each.model_copy(update={"seconds": {}}) for each in lines(out)]
 
@@ -72,6 +77,7 @@ def test_a_line_holds_what_is_known_of_its_row(drawn: tuple[Path, list[Row]], tm
             assert each.truth_mask is not None
             assert (decode_rle(each.truth_mask) == open_mask(row.mask)).all()
         drawn_box = each.masks["box"]
+        assert each.drawn_facts == Facts.measure(decode_rle(drawn_box["rle"]), grey(root / each.image)).to_dict()
         assert drawn_box is not None
         assert decode_rle(drawn_box["rle"]).sum() > 0
         assert set(each.masks) == {"box"}

@@ -132,6 +132,24 @@ def test_claims_are_held_to_facts_or_else_to_the_place_of_the_box() -> None:
     assert (figures(one)["claims"], figures(one)["claims_true"]) == (1, 1)
 
 
+def test_claims_are_held_against_the_drawn_mask_too() -> None:
+    think = "It lies in the upper left of the image. It is large and round."
+    known = {"facts": {"place": ["upper left"], "size": ["small"], "shape": ["round"]}}
+    one = answered(said(0, 10, 40, 30, think))
+    one = one.model_copy(update={"truth": one.truth | known})
+    names = ("confirmed", "confirmed_true", "refuted", "refuted_true")
+    assert all(math.isnan(figures(one)[name]) for name in names)
+    for drawn, counts in (
+        ({"place": ["upper left"], "size": ["large"], "shape": ["oval"]}, (2, 1, 1, 1)),
+        ({"place": ["centre"], "size": ["small"], "shape": ["oval"]}, (0, 0, 3, 2)),
+        ({"size": ["small"]}, (0, 0, 1, 0)),
+    ):
+        found = figures(one.model_copy(update={"drawn_facts": drawn}))
+        assert tuple(found[name] for name in names) == counts
+    unread = answered("nothing", drawn_facts={"size": ["large"]})
+    assert math.isnan(figures(unread)["confirmed"])
+
+
 def test_samples_are_means_and_their_agreement_the_confidence() -> None:
     whole, half = said(0, 10, 40, 30), said(0, 10, 20, 30)
     found = figures(answered(whole, samples=[whole, half, ABSENT, "nothing"]))

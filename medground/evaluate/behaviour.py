@@ -7,6 +7,7 @@ import math
 from collections import Counter
 
 import numpy as np
+import numpy.typing as npt
 
 from medground.evaluate import cases, plots, tables
 from medground.evaluate.cells import Cell, Column, Line, Table
@@ -25,7 +26,7 @@ from medground.evaluate.plots import Dot, DotRow, Series, both, legend
 from medground.evaluate.roles import Shown
 from medground.evaluate.tables import Entry
 
-__all__ = ["claims", "confidence", "fates", "robustness"]
+__all__ = ["claims", "confidence", "fates", "robustness", "self_check"]
 
 _PAIR = 480
 """Width of a plot that has another beside it, in CSS pixels."""
@@ -93,6 +94,59 @@ def claims(shown: Shown) -> Part | None:
     return Part(
         "claims", "Reasoning", "Is the reasoning true?", f"<p class=note>{note}</p>{table_html(table)}", (table,)
     )
+
+
+def self_check(shown: Shown) -> Part | None:
+    """Return what it tells that the drawn mask confirms the reasoning; None where no run has it."""
+    known = [entry for entry in shown.models if np.nansum(_held(entry)) > 0]
+    if not known:
+        return None
+    columns = tuple(Column(title, "", entry.name) for entry in known for title in ("claims", "true"))
+    verdicts = (("the mask agrees", "confirmed"), ("the mask speaks against it", "refuted"))
+    lines = []
+    for title, name in verdicts:
+        cells: list[int | str] = []
+        for entry in known:
+            count, true = (int(np.nansum(entry.scored.column(each))) for each in (name, f"{name}_true"))
+            cells += [count, _percent(true, count)]
+        lines.append(Line(title, tuple(cells)))
+    of_claims = Table("self-check", "Are confirmed claims true?", "claim", columns, tuple(lines))
+
+    titles = ("answers", "Box IoU", "Dice")
+    columns = tuple(Column(title, "", entry.name) for entry in known for title in titles)
+    kinds = ("it agrees with all of them", "it speaks against one or more", "nothing is claimed")
+    answers = []
+    for kind, title in enumerate(kinds):
+        cells = []
+        for entry in known:
+            there = _kinds(entry) == kind
+            worth = (entry.scored.column(name)[there] for name in ("box_iou", "dice"))
+            cells += [int(there.sum()), *map(_mean, worth)]
+        answers.append(Line(title, tuple(cells)))
+    of_answers = Table("self-checked", "What the mask says of the claims", "the mask", columns, tuple(answers))
+    note = (
+        "The claims of the reasoning, held against the mask that was drawn for the answer instead of the true target; "
+        "medground says so with each answer, for it takes no truth. Of questions whose target is there, and of answers "
+        "for which a mask was drawn."
+    )
+    content = f"<p class=note>{note}</p>{table_html(of_claims)}{table_html(of_answers)}"
+    return Part("self-check", "Self-check", "Does the mask agree with the reasoning?", content, (of_claims, of_answers))
+
+
+def _mean(values: npt.NDArray[np.float64]) -> str:
+    known = values[~np.isnan(values)]
+    return f"{known.mean():.2f}" if len(known) else "–"
+
+
+def _held(entry: Entry) -> npt.NDArray[np.float64]:
+    """Return how many of each answer's claims were held against its mask; NaN where there is none."""
+    return np.asarray(entry.scored.column("confirmed") + entry.scored.column("refuted"))
+
+
+def _kinds(entry: Entry) -> npt.NDArray[np.int64]:
+    """Return 0 for answers whose claims the mask confirms, 1 where it refutes one, 2 without claims, else -1."""
+    held, refuted = _held(entry), entry.scored.column("refuted")
+    return np.select([np.isnan(held), refuted > 0, held > 0], [-1, 1, 0], 2)
 
 
 def confidence(shown: Shown) -> Part | None:

@@ -13,8 +13,9 @@ from medground.errors import ConfigError, SegmenterError
 from medground.evaluate.embeddings import KeptEmbeddings
 from medground.evaluate.predictions import PROMPTS, Drawn, Prediction, PromptKind
 from medground.images import MedicalImage
-from medground.masks import encode_rle
+from medground.masks import decode_rle, encode_rle
 from medground.segmenters import MaskPrediction, Prompt, Segmenter
+from medground.self_check import drawn_facts
 from medground.types import Grounding
 
 __all__ = ["Masker", "known_prompts", "prompts_of"]
@@ -116,6 +117,10 @@ class Masker:
             else:
                 updates[index]["masks"][kind] = _together(found)
         spent = {"encode": encoded - started, "mask": time.perf_counter() - encoded}
+        for update, line in zip(updates, lines, strict=True):
+            if (best := line.model_copy(update=update).best_mask) is not None:
+                facts = drawn_facts(decode_rle(best["rle"]), image.rgb)
+                update["drawn_facts"] = None if facts is None else facts.to_dict()
         shares = {name: round(seconds / len(lines), 5) for name, seconds in spent.items()}
         return [{**update, "seconds": {**line.seconds, **shares}} for update, line in zip(updates, lines, strict=True)]
 

@@ -144,6 +144,8 @@ class Prediction(Answered):
         segmenter.
     oracle_mask : Drawn or None
         What the segmenter draws for the true box.
+    drawn_facts : dict or None
+        What the mask that the segmenter scores highest says of its target (`medground.self_check.drawn_facts`).
     notes : tuple of str
         Why the segmenter drew no mask where it was asked for one.
     seconds : dict of str to float
@@ -164,6 +166,7 @@ class Prediction(Answered):
     truth_mask: Annotated[dict[str, Any] | None, Field(repr=False)] = None
     masks: Annotated[dict[PromptKind, Drawn | None], Field(repr=False)] = {}
     oracle_mask: Annotated[Drawn | None, Field(repr=False)] = None
+    drawn_facts: dict[str, list[str]] | None = None
     notes: tuple[str, ...] = ()
     variant: str = ""
 
@@ -171,6 +174,12 @@ class Prediction(Answered):
     def answer(self) -> Grounding | None:
         """What `completion` says, in the picture's pixels; None when it can't be read or there is none."""
         return None if self.error is not None else self.read(self.completion)
+
+    @property
+    def best_mask(self) -> Drawn | None:
+        """The mask of `masks` that the segmenter scores highest, None where there is none."""
+        drawn = [mask for mask in self.masks.values() if mask is not None]
+        return max(drawn, key=lambda mask: mask["score"], default=None)
 
     @cached_property
     def right(self) -> Truth:

@@ -105,6 +105,7 @@ def _parts(shown: Shown, where: Where) -> list[Part]:
         sections.leaderboard(shown),
         behaviour.fates(shown),
         behaviour.claims(shown),
+        behaviour.self_check(shown),
         behaviour.confidence(shown),
         behaviour.robustness(shown),
         gallery.section(shown, where),

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medground.coords import Space
-from medground.evaluate.predictions import AnyRun, Drawn, Line, Prediction
+from medground.evaluate.predictions import AnyRun, Line, Prediction
 from medground.masks import decode_rle
 from medground.metrics import dice, hd95, pdice, pdice_paper, pointing
 from medground.rewards.evidence import Facts, claims, holds
@@ -25,6 +25,7 @@ FIGURES = (
     *("box_iou", "acc_50", "pdice", "pdice_paper", "pointing"),
     *("dice", "dice_points", "dice_box", "dice_both", "dice_oracle", "hd95"),
     *("absence", "readable", "failed", "claims", "claims_true", "consistency", "confidence"),
+    *("confirmed", "confirmed_true", "refuted", "refuted_true"),
     *("sampled_box_iou", "sampled_acc_50", "sampled_pdice", "sampled_absence", "sampled_readable"),
     *("sampled_claims", "sampled_claims_true"),
 )
@@ -99,7 +100,9 @@ def figures(prediction: Prediction) -> dict[str, float]:
         ``hd95``: pixels, of the same mask as ``dice``; the picture's diagonal where there is none.
         ``absence``: 1 where presence or absence is told right. ``readable``, ``failed`` (no answer at all): 0 or 1.
         ``claims``, ``claims_true``: claims in the reasoning that can be checked, and those that are true; on present
-        targets. ``consistency``: share of the answer's points in its own box, where it gives both.
+        targets. ``confirmed``, ``confirmed_true``, ``refuted``, ``refuted_true``: those of these claims with which the
+        drawn mask agrees, those that it speaks against, and how many of each are true. ``consistency``: share of the
+        answer's points in its own box, where it gives both.
         ``confidence``: mean agreement over all pairs of samples: the IoU of their boxes, 1 where both say that the
         target is absent, else 0. ``sampled_...``: means over the samples.
     """
@@ -117,7 +120,10 @@ def figures(prediction: Prediction) -> dict[str, float]:
         told["pointing"] = pointing(answer.points if answer else (), right.box if true is None else true)
         if true is not None:
             told |= _masks(prediction, true)
-        told["claims"], told["claims_true"] = _checked(prediction, answer)
+        facts = right.facts or Facts.of_box(right.box)
+        told["claims"], told["claims_true"] = _checked(answer, facts)
+        if answer is not None and prediction.drawn_facts is not None:
+            told |= _self_checked(answer, Facts.read(prediction.drawn_facts), facts)
     if prediction.samples:
         said = [prediction.read(text) for text in prediction.samples]
         each = [_located(prediction, one) for one in said]
@@ -125,7 +131,7 @@ def figures(prediction: Prediction) -> dict[str, float]:
             told[f"sampled_{name}"] = _mean([one.get(name, _NAN) for one in each])
         told["sampled_readable"] = _mean([float(one is not None) for one in said])
         if right.box is not None:
-            checked = [_checked(prediction, one) for one in said]
+            checked = [_checked(one, facts) for one in said]
             told["sampled_claims"], told["sampled_claims_true"] = map(_mean, zip(*checked, strict=True))
         if len(said) > 1:
             told["confidence"] = _mean([_agreement(a, b) for a, b in combinations(said, 2)])
@@ -148,14 +154,22 @@ def _located(prediction: Prediction, answer: Grounding | None) -> dict[str, floa
     return told
 
 
-def _checked(prediction: Prediction, answer: Grounding | None) -> tuple[float, float]:
+def _checked(answer: Grounding | None, facts: Facts) -> tuple[float, float]:
     """Return how many claims of a reasoning can be checked, and how many of them are true."""
-    right = prediction.right
-    if answer is None or right.box is None:
-        return 0.0, 0.0
-    facts = right.facts or Facts.of_box(right.box)
-    known = [held for claim in claims(answer.reasoning) if (held := holds(claim, facts)) is not None]
+    said = () if answer is None else claims(answer.reasoning)
+    known = [held for claim in said if (held := holds(claim, facts)) is not None]
     return float(len(known)), float(sum(known))
+
+
+def _self_checked(answer: Grounding, drawn: Facts, facts: Facts) -> dict[str, float]:
+    """Return how many claims the drawn mask confirms, how many it speaks against, and how many of each are true."""
+    told = dict.fromkeys(("confirmed", "confirmed_true", "refuted", "refuted_true"), 0.0)
+    for claim in claims(answer.reasoning):
+        said, true = holds(claim, drawn), holds(claim, facts)
+        if said is not None and true is not None:
+            told["confirmed" if said else "refuted"] += 1
+            told["confirmed_true" if said else "refuted_true"] += true
+    return told
 
 
 def _masks(prediction: Prediction, true: Mask) -> dict[str, float]:
@@ -165,13 +179,11 @@ def _masks(prediction: Prediction, true: Mask) -> dict[str, float]:
         told["dice_oracle"] = dice(decode_rle(prediction.oracle_mask["rle"]), true)
     if not prediction.masks:
         return told
-    best: Drawn | None = None
     for kind, drawn in prediction.masks.items():
         told[f"dice_{kind}"] = 0.0 if drawn is None else dice(decode_rle(drawn["rle"]), true)
-        if drawn is not None and (best is None or drawn["score"] > best["score"]):
-            best, told["dice"] = drawn, told[f"dice_{kind}"]
-    told.setdefault("dice", 0.0)
+    best = prediction.best_mask
     shown = np.zeros_like(true) if best is None else decode_rle(best["rle"])
+    told["dice"] = 0.0 if best is None else dice(shown, true)
     told["hd95"] = hd95(shown, true, missing="diagonal")
     return told
 
