@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Train nano v2, the embedded model, from nano v1 on two CPU cores in about two hours (docs/nano_v2/results.md):
+# Train nano v2 from nano v1 on two CPU cores in about two hours (docs/nano_v2/results.md):
 #
 #   recipes/nano_v2.sh V1 [DATA] [OUT] [STEPS]
 #
