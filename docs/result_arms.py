@@ -18,7 +18,10 @@ ABLATION = {
     "grpo-umrg-hard": "the start, then GRPO with `umrg-hard`",
     "grpo-medground": "the start, then GRPO with `medground`",
     "grpo-medground-number": "the start, then GRPO with `medground`, credit by number",
-    "grpo-medground-part": "the start, then GRPO with `medground`, credit by number and claim",
+    "grpo-medground-part": (
+        "the start, then GRPO with `medground`, credit by number and claim (from nano v3 on with `thinkvg` on visual "
+        "questions, too)"
+    ),
 }
 """What each arm of recipes/nano_ablation.sh, nano_v2.sh and nano_v3.sh is, in the order of the tables."""
 
