@@ -51,7 +51,8 @@ def test_what_the_mask_confirms_and_what_it_speaks_against_is_marked_and_told(br
         style = "one => getComputedStyle(one).textDecorationStyle"
         assert page.locator("#reasoning .agrees").first.evaluate(style) == "dotted"
         assert page.locator("#reasoning .speaks-against").first.evaluate(style) == "wavy"
-        expect(page.locator("#marks")).to_be_visible()
+        expect(page.locator("#marks .agrees")).to_be_visible()
+        expect(page.locator("#marks .speaks-against")).to_be_visible()
         expect(page.locator("#notes li")).to_have_count(3)  # with one of the points that the segmenter couldn't use
 
 

@@ -168,6 +168,7 @@ export function showAnswer(entry, models, choose) {
   $("reasoning-part").hidden = !entry.reasoning;
   renew($("regions"), regions(entry, choose));
   $("regions-part").hidden = entry.kind !== "ask" || !entry.regions.length;
+  for (const mark of $("marks").children) mark.hidden = !$("reasoning").querySelector(`.claim.${mark.classList[1]}`);
   $("marks").hidden = !$("reasoning").querySelector(".claim");
   $("notes").replaceChildren(...notes(entry).map((note) => element("li", note)));
   $("notes").hidden = !notes(entry).length;
