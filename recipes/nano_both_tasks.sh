@@ -4,7 +4,7 @@
 #
 #   recipes/nano_both_tasks.sh JOINT ALONE [DATA] [OUT]
 #
-# JOINT  folder of the model for both tasks (recipes/nano_v2.sh)
+# JOINT  folder of the model for both tasks (recipes/nano_v2.sh, nano_v3.sh)
 # ALONE  folder of the model trained for grounding alone (its grounding-alone)
 # DATA   folder of recipes/open_umrg.sh and, in its vqa/, of recipes/open_vqa.sh
 #
