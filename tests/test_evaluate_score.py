@@ -137,15 +137,18 @@ def test_claims_are_held_against_the_drawn_mask_too() -> None:
     known = {"facts": {"place": ["upper left"], "size": ["small"], "shape": ["round"]}}
     one = answered(said(0, 10, 40, 30, think))
     one = one.model_copy(update={"truth": one.truth | known})
-    names = ("confirmed", "confirmed_true", "refuted", "refuted_true")
+    names = ("held", "spoken_against", "confirmed", "confirmed_true", "refuted", "refuted_true")
     assert all(math.isnan(figures(one)[name]) for name in names)
     for drawn, counts in (
-        ({"place": ["upper left"], "size": ["large"], "shape": ["oval"]}, (2, 1, 1, 1)),
-        ({"place": ["centre"], "size": ["small"], "shape": ["oval"]}, (0, 0, 3, 2)),
-        ({"size": ["small"]}, (0, 0, 1, 0)),
+        ({"place": ["upper left"], "size": ["large"], "shape": ["oval"]}, (3, 1, 2, 1, 1, 1)),
+        ({"place": ["centre"], "size": ["small"], "shape": ["oval"]}, (3, 3, 0, 0, 3, 2)),
+        ({"size": ["small"]}, (1, 1, 0, 0, 1, 0)),
     ):
         found = figures(one.model_copy(update={"drawn_facts": drawn}))
         assert tuple(found[name] for name in names) == counts
+    box = answered(said(0, 10, 40, 30, think), drawn_facts={"size": ["small"], "shape": ["round"]})
+    found = figures(box)  # of its truth the place alone is known
+    assert tuple(found[name] for name in names) == (2, 1, 0, 0, 0, 0)
     unread = answered("nothing", drawn_facts={"size": ["large"]})
     assert math.isnan(figures(unread)["confirmed"])
 

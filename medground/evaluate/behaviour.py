@@ -98,7 +98,7 @@ def claims(shown: Shown) -> Part | None:
 
 def self_check(shown: Shown) -> Part | None:
     """Return what it tells that the drawn mask confirms the reasoning; None where no run has it."""
-    known = [entry for entry in shown.models if np.nansum(_held(entry)) > 0]
+    known = [entry for entry in shown.models if np.nansum(entry.scored.column("held")) > 0]
     if not known:
         return None
     columns = tuple(Column(title, "", entry.name) for entry in known for title in ("claims", "true"))
@@ -114,7 +114,7 @@ def self_check(shown: Shown) -> Part | None:
 
     titles = ("answers", "Box IoU", "Dice")
     columns = tuple(Column(title, "", entry.name) for entry in known for title in titles)
-    kinds = ("it agrees with all of them", "it speaks against one or more", "nothing is claimed")
+    kinds = ("it agrees with all of them", "it speaks against one or more", "nothing is claimed that it can tell")
     answers = []
     for kind, title in enumerate(kinds):
         cells = []
@@ -127,7 +127,7 @@ def self_check(shown: Shown) -> Part | None:
     note = (
         "The claims of the reasoning, held against the mask that was drawn for the answer instead of the true target; "
         "medground says so with each answer, for it takes no truth. Of questions whose target is there, and of answers "
-        "for which a mask was drawn."
+        "whose mask was measured."
     )
     content = f"<p class=note>{note}</p>{table_html(of_claims)}{table_html(of_answers)}"
     return Part("self-check", "Self-check", "Does the mask agree with the reasoning?", content, (of_claims, of_answers))
@@ -138,15 +138,10 @@ def _mean(values: npt.NDArray[np.float64]) -> str:
     return f"{known.mean():.2f}" if len(known) else "–"
 
 
-def _held(entry: Entry) -> npt.NDArray[np.float64]:
-    """Return how many of each answer's claims were held against its mask; NaN where there is none."""
-    return np.asarray(entry.scored.column("confirmed") + entry.scored.column("refuted"))
-
-
 def _kinds(entry: Entry) -> npt.NDArray[np.int64]:
     """Return 0 for answers whose claims the mask confirms, 1 where it refutes one, 2 without claims, else -1."""
-    held, refuted = _held(entry), entry.scored.column("refuted")
-    return np.select([np.isnan(held), refuted > 0, held > 0], [-1, 1, 0], 2)
+    held, against = entry.scored.column("held"), entry.scored.column("spoken_against")
+    return np.select([np.isnan(held), against > 0, held > 0], [-1, 1, 0], 2)
 
 
 def confidence(shown: Shown) -> Part | None:

@@ -25,7 +25,7 @@ FIGURES = (
     *("box_iou", "acc_50", "pdice", "pdice_paper", "pointing"),
     *("dice", "dice_points", "dice_box", "dice_both", "dice_oracle", "hd95"),
     *("absence", "readable", "failed", "claims", "claims_true", "consistency", "confidence"),
-    *("confirmed", "confirmed_true", "refuted", "refuted_true"),
+    *("held", "spoken_against", "confirmed", "confirmed_true", "refuted", "refuted_true"),
     *("sampled_box_iou", "sampled_acc_50", "sampled_pdice", "sampled_absence", "sampled_readable"),
     *("sampled_claims", "sampled_claims_true"),
 )
@@ -100,8 +100,9 @@ def figures(prediction: Prediction) -> dict[str, float]:
         ``hd95``: pixels, of the same mask as ``dice``; the picture's diagonal where there is none.
         ``absence``: 1 where presence or absence is told right. ``readable``, ``failed`` (no answer at all): 0 or 1.
         ``claims``, ``claims_true``: claims in the reasoning that can be checked, and those that are true; on present
-        targets. ``confirmed``, ``confirmed_true``, ``refuted``, ``refuted_true``: those of these claims with which the
-        drawn mask agrees, those that it speaks against, and how many of each are true. ``consistency``: share of the
+        targets. ``held``, ``spoken_against``: claims that the drawn mask can tell of, and those that it speaks against.
+        ``confirmed``, ``confirmed_true``, ``refuted``, ``refuted_true``: of these the ones that the truth can check, by
+        what the mask says, and how many of each are true. ``consistency``: share of the
         answer's points in its own box, where it gives both.
         ``confidence``: mean agreement over all pairs of samples: the IoU of their boxes, 1 where both say that the
         target is absent, else 0. ``sampled_...``: means over the samples.
@@ -163,10 +164,14 @@ def _checked(answer: Grounding | None, facts: Facts) -> tuple[float, float]:
 
 def _self_checked(answer: Grounding, drawn: Facts, facts: Facts) -> dict[str, float]:
     """Return how many claims the drawn mask confirms, how many it speaks against, and how many of each are true."""
-    told = dict.fromkeys(("confirmed", "confirmed_true", "refuted", "refuted_true"), 0.0)
+    told = dict.fromkeys(("held", "spoken_against", "confirmed", "confirmed_true", "refuted", "refuted_true"), 0.0)
     for claim in claims(answer.reasoning):
         said, true = holds(claim, drawn), holds(claim, facts)
-        if said is not None and true is not None:
+        if said is None:
+            continue
+        told["held"] += 1
+        told["spoken_against"] += not said
+        if true is not None:
             told["confirmed" if said else "refuted"] += 1
             told["confirmed_true" if said else "refuted_true"] += true
     return told
