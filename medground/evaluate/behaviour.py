@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medground.evaluate import cases, plots, tables
-from medground.evaluate.cells import Cell, Column, Line, Table
+from medground.evaluate.cells import Cell, Column, Line, Measure, Table, cell
 from medground.evaluate.confidence import (
     COVERAGES,
     Calibration,
@@ -102,26 +102,23 @@ def self_check(shown: Shown) -> Part | None:
     if not known:
         return None
     columns = tuple(Column(title, "", entry.name) for entry in known for title in ("claims", "true"))
-    verdicts = (("the mask agrees", "confirmed"), ("the mask speaks against it", "refuted"))
     lines = []
-    for title, name in verdicts:
-        cells: list[int | str] = []
-        for entry in known:
-            count, true = (int(np.nansum(entry.scored.column(each))) for each in (name, f"{name}_true"))
-            cells += [count, _percent(true, count)]
-        lines.append(Line(title, tuple(cells)))
+    for title, name in (("the mask agrees", "confirmed"), ("the mask speaks against it", "refuted")):
+        true = Measure("True", "", f"{name}_true", bottom=name)
+        counted = ((int(np.nansum(entry.scored.column(name))), cell(entry.scored, true)) for entry in known)
+        lines.append(Line(title, tuple(each for pair in counted for each in pair)))
     of_claims = Table("self-check", "Are confirmed claims true?", "claim", columns, tuple(lines))
 
-    titles = ("answers", "Box IoU", "Dice")
+    worth = [tables.MEASURES[name] for name in ("box_iou", "dice")]
+    titles = ("answers", *(each.title for each in worth))
     columns = tuple(Column(title, "", entry.name) for entry in known for title in titles)
     kinds = ("it agrees with all of them", "it speaks against one or more", "nothing is claimed that it can tell")
     answers = []
     for kind, title in enumerate(kinds):
-        cells = []
+        cells: list[int | Cell] = []
         for entry in known:
             there = _kinds(entry) == kind
-            worth = (entry.scored.column(name)[there] for name in ("box_iou", "dice"))
-            cells += [int(there.sum()), *map(_mean, worth)]
+            cells += [int(there.sum()), *(cell(entry.scored, each, there) for each in worth)]
         answers.append(Line(title, tuple(cells)))
     of_answers = Table("self-checked", "What the mask says of the claims", "the mask", columns, tuple(answers))
     note = (
@@ -131,11 +128,6 @@ def self_check(shown: Shown) -> Part | None:
     )
     content = f"<p class=note>{note}</p>{table_html(of_claims)}{table_html(of_answers)}"
     return Part("self-check", "Self-check", "Does the mask agree with the reasoning?", content, (of_claims, of_answers))
-
-
-def _mean(values: npt.NDArray[np.float64]) -> str:
-    known = values[~np.isnan(values)]
-    return f"{known.mean():.2f}" if len(known) else "–"
 
 
 def _kinds(entry: Entry) -> npt.NDArray[np.int64]:
