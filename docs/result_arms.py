@@ -37,11 +37,10 @@ PHASES = {
 """What leads to the start of recipes/nano_v2.sh and nano_v3.sh."""
 
 FEW = {
-    "eighth-first": "all weights supervised on an eighth of the labels; the tower then stays, for all arms",
-    "eighth": "`eighth-first`, then supervised on the same eighth",
-    "eighth-continued": "`eighth`, then supervised on the same eighth for longer",
-    "eighth-grpo": "`eighth`, then GRPO on the other rows, whose labels only reward",
-    "all": "`eighth-first`, then supervised on all labels, for as long as `eighth` and `eighth-continued` together",
+    "eighth": "supervised on an eighth of the labels",
+    "eighth-continued": "then supervised on the same eighth for as long again",
+    "eighth-grpo": "then GRPO on the other rows, whose labels only reward",
+    "all": "supervised on all labels, for as many steps as `eighth-continued` has in all",
 }
 """The arms of recipes/nano_few_labels.sh."""
 
@@ -92,9 +91,6 @@ BASE = "sft-continued"
 
 HALF = ("eighth", "all")
 """Between these two lies the distance of which half is to be closed."""
-
-GOES_ON = ("eighth-continued", "eighth-grpo")
-"""The arms that are to close it."""
 
 MODES = {"reason": "test-reason", "direct": "test-direct"}
 """Modes of asking, and the folder of an arm in which its answers lie."""

@@ -13,7 +13,6 @@ from result_arms import (
     CLOSED,
     FEW,
     GAIN,
-    GOES_ON,
     GREEDY,
     HALF,
     PHASES,
@@ -258,7 +257,7 @@ def _few(told: Told, pictures: Sequence[str]) -> Iterator[str]:
 def _closed(told: Told, mode: str, asked: str) -> Iterator[str]:
     """Yield how much of the distance from an eighth of the labels to all each arm closes."""
     low, high = (_figures(told, name, mode) for name in HALF)
-    names = [name for name in GOES_ON if _less(told, name, mode, "half")]
+    names = [name for name in FEW if name not in HALF and _less(told, name, mode, "half")]
     if not (low and high and names):
         return
     shown = [name for name in ("box_iou", "box_iou_categories", "dice") if low[name].n]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from result_arms import ABLATION, BASE, BOTH_TASKS, FEW, GOES_ON, GREEDY, HALF, MODES, SAMPLED, few_base
+from result_arms import ABLATION, BASE, BOTH_TASKS, FEW, GREEDY, HALF, MODES, SAMPLED, few_base
 from result_folders import Arm, mean_of, read_arms
 from result_unseen import unseen
 from result_vqa import as_values, visual
@@ -107,7 +107,7 @@ def _arm(name: str, arm: Arm, scored: dict[str, dict[str, Scored]]) -> dict[str,
         if (against := scored.get(base, {}).get(mode)) is not None and name != base:
             told["modes"][mode]["against"] = _less(one, against, {**GREEDY, **SAMPLED})
         one_eighth, whole = (scored.get(each, {}).get(mode) for each in HALF)
-        if name in GOES_ON and one_eighth and whole:
+        if name in FEW and name not in HALF and one_eighth and whole:
             told["modes"][mode]["half"] = _less(one, mean_of([one_eighth, whole]), GREEDY)
     return told
 

@@ -1,30 +1,27 @@
 #!/usr/bin/env bash
 # Can rewards stand in for labels? nano from fresh weights, supervised on an eighth of the training rows; then supervised
-# on the same eighth for longer, or by GRPO on the other rows, whose labels only reward; against supervision on all.
-# Measured on the test split, with the tables and curves in OUT/docs/results.md. Some collections are shown to no arm: what
-# each makes of those stands apart.
+# on the same eighth for as long again, or by GRPO on the other rows, whose labels only reward; against supervision on
+# all. Measured on the test split, with the tables and curves in OUT/docs/results.md. Some collections are shown to no
+# arm: what each makes of those stands apart.
 #
 #   recipes/nano_few_labels.sh [DATA] [OUT] [STEPS] [MORE]
 #
 # DATA   folder with train.parquet, val.parquet and test.parquet (recipes/open_umrg.sh)
-# STEPS  of supervision on the eighth, after a first phase of two thirds as many
-# MORE   steps of GRPO after them; supervision continued makes three times as many
-#
-# In the first phase all weights learn, of the eighth. From there on the tower stays as it is, for all arms, and a step
-# takes a third of the time.
+# STEPS  of supervision on the eighth
+# MORE   steps of GRPO after it; supervision continued makes three times as many, in about the same time
 #
 # LEAVE_OUT in the environment names the collections that no arm is shown: polyps and skin lesions, of which others stay,
 # and the left ventricle in cine MR, of which none does ("kvasir_seg ph2 sunnybrook").
 #
 # The eighth is by patients, in each source those whose names' SHA-256 come first (medground/data/part.py). Fresh weights,
-# because nano v0 has seen all of these masks. About an hour on two cores. Killed, the same command goes on where it was.
-# SEED=1 in the environment makes a second set of arms beside the first, on another eighth.
+# because nano v0 has seen all of these masks. Two arms run at a time, with one thread each. Killed, the same command goes
+# on where it was. SEED=1 in the environment makes a second set of arms beside the first, on another eighth.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 data=${1:-build/open_umrg}
 out=${2:-runs/few_labels}
-steps=${3:-900}
-more=${4:-80}
+steps=${3:-1500}
+more=${4:-200}
 common=(data.val_limit=48)
 for collection in ${LEAVE_OUT-kvasir_seg ph2 sunnybrook}; do common+=("data.weights.$collection=0"); done
 python=${PYTHON:-.venv/bin/python}
@@ -36,26 +33,21 @@ part=$(folder part)
   "$data/train.parquet" "$part" "$seed"
 untrained start "${LIKE:-medground/reasoners/nano}"
 
-first() { # all weights, on the eighth
-  train sft eighth-first "$(folder start)/model" "$part/part.parquet" "steps=$((steps * 2 / 3))" rate=8e-4 vision_rate=3e-4 \
-    "eval_every=$((steps / 3))" "${common[@]}"
-}
-supervise() { # supervise ARM MODEL ROWS STEPS RATE: before a tower that stays as it is
-  train sft "$1" "$2" "$3" "steps=$4" "rate=$5" freeze_vision=true vision_rate=none batch_statistics=false data.views=2 \
-    "eval_every=$((($4 + 2) / 3))" "${common[@]}"
+supervise() { # supervise ARM MODEL ROWS STEPS RATE TOWER_RATE
+  train sft "$1" "$2" "$3" "steps=$4" "rate=$5" "vision_rate=$6" "eval_every=$((($4 + 5) / 6))" "${common[@]}"
 }
 
-all() { supervise all "$(folder eighth-first)/model" "$data/train.parquet" "$((steps + 3 * more))" 5e-4; }
-few() { # supervised on the eighth, then each of both ways on
-  supervise eighth "$(folder eighth-first)/model" "$part/part.parquet" "$steps" 5e-4
-  train grpo eighth-grpo "$(folder eighth)/model" "$part/rest.parquet" "steps=$more" "eval_every=$(((more + 1) / 2))" \
+eighth() { supervise eighth "$(folder start)/model" "$part/part.parquet" "$steps" 5e-4 2e-4; }
+all() { supervise all "$(folder start)/model" "$data/train.parquet" "$((steps + 3 * more))" 5e-4 2e-4; }
+continued() { supervise eighth-continued "$(folder eighth)/model" "$part/part.parquet" "$((3 * more))" 1.5e-4 6e-5; }
+grpo() {
+  train grpo eighth-grpo "$(folder eighth)/model" "$part/rest.parquet" "steps=$more" "eval_every=$(((more + 5) / 6))" \
     "${common[@]}"
-  supervise eighth-continued "$(folder eighth)/model" "$part/part.parquet" "$((3 * more))" 1.5e-4
 }
 
-OMP_NUM_THREADS=2 first
-at_once all few
-for arm in eighth-first eighth eighth-continued eighth-grpo all; do
+at_once eighth all
+at_once continued grpo
+for arm in eighth eighth-continued eighth-grpo all; do
   ask "$arm" "$(folder "$arm")/model"
 done
 "$python" docs/results.py "$out" --out "$out/docs"

@@ -168,16 +168,14 @@ def test_arms_begin_alike_and_differ_in_what_they_are_named_for(done: Done) -> N
     out = done.machine.home / "out"
     if done.script == "nano_few_labels.sh":
         assert {name: (page.model, page.data.train, page.steps) for name, (_, page) in made.items()} == {
-            "eighth-first": (f"{out}/start/model", f"{out}/part/part.parquet", 8),
-            "eighth": (f"{out}/eighth-first/model", f"{out}/part/part.parquet", 12),
-            "all": (f"{out}/eighth-first/model", "DATA/train.parquet", 30),
+            "eighth": (f"{out}/start/model", f"{out}/part/part.parquet", 12),
+            "all": (f"{out}/start/model", "DATA/train.parquet", 30),
             "eighth-continued": (f"{out}/eighth/model", f"{out}/part/part.parquet", 18),
             "eighth-grpo": (f"{out}/eighth/model", f"{out}/part/rest.parquet", 6),
         }
         assert [name for name, (kind, _) in made.items() if kind == "grpo"] == ["eighth-grpo"]
         left_out = [{name for name, weight in page.data.weights.items() if not weight} for _, page in made.values()]
-        assert left_out == [{"kvasir_seg", "ph2", "sunnybrook"}] * 5
-        assert [name for name, (_, page) in made.items() if not page.freeze_vision] == ["eighth-first"]
+        assert left_out == [{"kvasir_seg", "ph2", "sunnybrook"}] * 4
         return
     pages = [page for _, page in made.values()]
     assert {(page.model, page.data.train, page.seed) for page in pages} == {("START", "DATA/train.parquet", 0)}
